@@ -1,0 +1,66 @@
+"""Hosts (hypervisors), clusters of them, and the virtual switches over their uplinks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from netctl.model.base import Model, Mtu, Name, Rate
+
+MAX_HOSTS = 32
+"""Hosts of one cluster (seed: "Maximum cluster size: 32")."""
+
+UplinkName = Annotated[str, StringConstraints(pattern=r"^eth[0-9]{1,2}$")]
+SwitchName = Annotated[str, StringConstraints(pattern=r"^vs[0-9]{1,2}$")]
+BondMode = Literal["active-backup", "balance-slb", "balance-tcp", "none"]
+LacpMode = Literal["off", "active", "passive"]
+
+
+class HostNic(Model):
+    """A physical NIC of a host."""
+
+    switch: Name = Field(description="The ToR that it is cabled to.")
+    rate: Rate | None = Field(None, description="Bits a second that the link carries. Default: no limit.")
+
+
+class Host(Model):
+    """A hypervisor."""
+
+    nics: dict[UplinkName, HostNic] | None = Field(
+        None, description="Default: eth0 on the first switch, eth1 on the second."
+    )
+
+
+class Cluster(Model):
+    """A cluster of hosts (AHV: a Prism Element)."""
+
+    hosts: list[Name] = Field(description="Its hosts, at most 32.")
+    latency_ms: float | None = Field(None, ge=0, description="Latency to other clusters, milliseconds.")
+
+
+class UplinkSettings(Model):
+    """How a virtual switch uses its uplinks on one host; what is left out is as for the other hosts."""
+
+    uplinks: list[UplinkName] | None = None
+    bond: BondMode | None = None
+    lacp: LacpMode | None = None
+    lacp_fallback: bool | None = None
+    mtu: Mtu | None = None
+
+
+class VirtualSwitch(Model):
+    """A virtual switch: vs0 is bridge br0 over bond br0-up, vs1 is br1 over br1-up, and so on."""
+
+    uplinks: list[UplinkName] | None = Field(
+        None, description="Default: every NIC that no other virtual switch claims."
+    )
+    bond: BondMode = Field("active-backup", description="How the uplinks share the traffic.")
+    lacp: LacpMode | None = Field(None, description="Default: active with balance-tcp, else off.")
+    lacp_fallback: bool = Field(
+        False, description="Fall back to active-backup while the partner does not answer LACP."
+    )
+    mtu: Mtu | None = Field(None, description="Default: the fabric's.")
+    per_host: dict[Name, UplinkSettings] = Field(
+        default_factory=dict, description="Where a host differs."
+    )

@@ -1,0 +1,201 @@
+"""The intent: the file as written (`LabFile`), and the same with every default and assignment decided (`Intent`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from pydantic import Field
+
+from netctl.model.base import Model, Name
+from netctl.model.chain import NetworkFunction, ServiceChain
+from netctl.model.check import Check
+from netctl.model.fabric import Fabric, Physical
+from netctl.model.host import BondMode, Cluster, Host, HostNic, LacpMode, SwitchName, VirtualSwitch
+from netctl.model.policy import AddressGroup, Policy, ServiceGroup
+from netctl.model.subnet import Subnet
+from netctl.model.vm import NicMode, Vm
+from netctl.model.vpc import Vpc
+
+
+class LabFile(Model):
+    """The intent file. Everything has a default but names and what an object is for."""
+
+    name: Name = Field(description="The lab's name.")
+    title: str = Field("", description="Free text.")
+    fabric: Fabric = Field(default_factory=Fabric)
+    clusters: dict[Name, Cluster] | None = Field(None, description="Default: one with all hosts.")
+    hosts: dict[Name, Host] = Field(default_factory=dict)
+    virtual_switches: dict[SwitchName, VirtualSwitch] | None = Field(
+        None, description="Default: vs0 with every NIC that no other switch claims."
+    )
+    subnets: dict[Name, Subnet] = Field(default_factory=dict)
+    vpcs: dict[Name, Vpc] = Field(default_factory=dict)
+    vms: dict[Name, Vm] = Field(default_factory=dict)
+    physical: dict[Name, Physical] = Field(
+        default_factory=dict, description="Bare machines on the fabric."
+    )
+    address_groups: dict[Name, AddressGroup] = Field(default_factory=dict)
+    service_groups: dict[Name, ServiceGroup] = Field(default_factory=dict)
+    policies: dict[Name, Policy] = Field(default_factory=dict)
+    network_functions: dict[Name, NetworkFunction] = Field(default_factory=dict)
+    service_chains: dict[Name, ServiceChain] = Field(default_factory=dict)
+    checks: list[Check] = Field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkBridge:
+    """A virtual switch as it is on one host: `br0` over bond `br0-up` for vs0."""
+
+    switch: str
+    uplinks: tuple[str, ...]
+    mode: BondMode
+    lacp: LacpMode
+    lacp_fallback: bool
+    mtu: int
+
+    @property
+    def bridge(self) -> str:
+        """The bridge's name, such as br0."""
+        return f"br{self.switch[2:]}"
+
+    @property
+    def bond(self) -> str:
+        """The bond's name, such as br0-up."""
+        return f"{self.bridge}-up"
+
+
+@dataclass(frozen=True, slots=True)
+class Hypervisor:
+    """A host with everything decided.
+
+    `number` is unique in the lab and stable; `address` is br0's, the Geneve endpoint; `mac` is br0's.
+    """
+
+    name: str
+    number: int
+    cluster: str
+    address: IPv4Interface
+    mac: str
+    nics: Mapping[str, HostNic]
+    bridges: tuple[UplinkBridge, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A NIC of a VM with everything decided.
+
+    `number` is unique in the lab and stable, and names the tap; `ip` is None where the subnet is
+    unmanaged or the guest asks by DHCP.
+    """
+
+    vm: str
+    index: int
+    number: int
+    host: str
+    subnet: str
+    mac: str
+    ip: IPv4Address | None
+    mode: NicMode
+    trunked: tuple[int, ...]
+    mtu: int
+    gateway: IPv4Address | None
+    network: IPv4Network | None
+    enabled: bool = True
+    port_security: bool = True
+
+    @property
+    def name(self) -> str:
+        """How users name it: vm/index."""
+        return f"{self.vm}/{self.index}"
+
+    @property
+    def tap(self) -> str:
+        """The device in the host, tapN."""
+        return f"tap{self.number}"
+
+    @property
+    def guest_device(self) -> str:
+        """The device in the VM, ethN."""
+        return f"eth{self.index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A bare machine with everything decided."""
+
+    name: str
+    mac: str
+    definition: Physical
+
+
+@dataclass(frozen=True)
+class Assignments:
+    """What netctl decided where the file leaves it open. Kept with the lab so that it stays the same.
+
+    `nics` maps vm/index to (number, MAC, address or ""), `hosts` a host to its number, `placement` a
+    VM to its host, `machines` a bare machine to its MAC.
+    """
+
+    hosts: Mapping[str, int] = field(default_factory=dict)
+    placement: Mapping[str, str] = field(default_factory=dict)
+    nics: Mapping[str, tuple[int, str, str]] = field(default_factory=dict)
+    machines: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Intent:
+    """The whole intent, every default and assignment decided; all mappings sorted by name.
+
+    `links` are the fabric's links between switches, `rstp` says whether they have a loop.
+    """
+
+    file: LabFile
+    assignments: Assignments
+    switches: tuple[str, ...]
+    links: tuple[tuple[str, str], ...]
+    rstp: bool
+    hosts: Mapping[str, Hypervisor]
+    ports: tuple[Port, ...]
+    machines: Mapping[str, Machine]
+
+    @property
+    def name(self) -> str:
+        """The lab's name."""
+        return self.file.name
+
+    @cached_property
+    def ports_by_name(self) -> Mapping[str, Port]:
+        """Ports by vm/index."""
+        return {port.name: port for port in self.ports}
+
+    @cached_property
+    def ports_by_host(self) -> Mapping[str, tuple[Port, ...]]:
+        """Ports by host; hosts without VMs too."""
+        by_host: dict[str, list[Port]] = {name: [] for name in self.hosts}
+        for port in self.ports:
+            by_host[port.host].append(port)
+        return {name: tuple(ports) for name, ports in by_host.items()}
+
+    def port(self, name: str) -> Port:
+        """The port of `vm/index`, or of a VM's first NIC when no index is given. KeyError when unknown."""
+        return self.ports_by_name[name if "/" in name else f"{name}/0"]
+
+    def subnet_mtu(self, name: str) -> int:
+        """Octets that a guest of the subnet may send at once.
+
+        1500 unless the subnet says otherwise; an overlay subnet leaves room for Geneve's 58 octets
+        (outer IPv4 20, UDP 8, Geneve 8 with OVN's 8 of options, inner Ethernet 14) in the fabric's MTU.
+        """
+        subnet = self.file.subnets[name]
+        if subnet.mtu is not None:
+            return subnet.mtu
+        if subnet.type == "overlay":
+            return min(1500, self.file.fabric.mtu - GENEVE_OVERHEAD)
+        return min(1500, self.file.fabric.mtu)
+
+
+GENEVE_OVERHEAD = 58
+"""Octets that Geneve adds to a guest's layer 3 packet (RFC 8926, with OVN's one option)."""

@@ -1,0 +1,44 @@
+"""VMs and their NICs."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from typing import Literal
+
+from pydantic import Field
+
+from netctl.model.base import Mac, Model, Name, Rate, VlanId
+
+NicMode = Literal["access", "trunk"]
+
+
+class Nic(Model):
+    """A NIC of a VM."""
+
+    subnet: Name = Field(description="Its subnet; a trunk's native VLAN.")
+    ip: IPv4Address | Literal["dhcp"] | None = Field(
+        None, description="Default: from the pool, then stable. `dhcp`: the guest asks."
+    )
+    mac: Mac | None = Field(None, description="Default: assigned from OUI 50:6b:8d, then stable.")
+    mode: NicMode = Field("access", description="A trunk carries more VLANs, tagged.")
+    trunked: list[VlanId] = Field(default_factory=list, description="VLANs of a trunk.")
+    categories: dict[str, str] = Field(default_factory=dict, description="Categories of this NIC alone.")
+    rate: Rate | None = Field(None, description="Bits a second. Default: no limit.")
+    link: Literal["up", "down"] = Field("up", description="The state of its link.")
+    chain: Name | None = Field(None, description="A service chain for its traffic.")
+    mirror: str | None = Field(None, description="A NIC (vm/1) or uplink (hv1/eth0) to mirror to it.")
+    port_security: bool = Field(
+        True, description="Refuse frames with another sender's MAC or IP address."
+    )
+
+
+class Vm(Model):
+    """A virtual machine: a network namespace, or a real one."""
+
+    host: Name | None = Field(None, description="Left out: netctl places it.")
+    kind: Literal["namespace", "qemu"] = Field("namespace", description="`qemu`: a real VM.")
+    image: Name | None = Field(None, description="The image of a qemu VM, from vm-images/.")
+    memory: int | None = Field(None, ge=16, description="Mebibytes of memory.")
+    affinity: list[Name] = Field(default_factory=list, description="Hosts that it may run on.")
+    categories: dict[str, str] = Field(default_factory=dict, description="Category to value.")
+    nics: list[Nic] = Field(default_factory=list)
