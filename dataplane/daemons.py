@@ -1,0 +1,179 @@
+"""The daemons of a node: their command lines, their files, and starting those that are missing.
+
+Every node has one run directory. Files are called as OVS and OVN call them by default, so that with
+OVS_RUNDIR and OVN_RUNDIR set to it, `ovs-vsctl`, `ovs-appctl`, `ovn-nbctl` and so on need no options.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ovs.unixctl.client import UnixctlClient
+
+from dataplane import processes, store
+from dataplane.inventory import Kind
+from dataplane.processes import Process
+from netctl.errors import ChangeError, MachineError
+
+if TYPE_CHECKING:
+    from dataplane.engine import Engine
+
+NORTHBOUND, SOUTHBOUND = "ovnnb_db", "ovnsb_db"
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A daemon of a node: `role` names its files, `program` is its executable."""
+
+    role: str
+    program: str
+
+
+NB_SERVER = Daemon(NORTHBOUND, "ovsdb-server")
+SB_SERVER = Daemon(SOUTHBOUND, "ovsdb-server")
+NORTHD = Daemon("ovn-northd", "ovn-northd")
+OVSDB = Daemon("ovsdb-server", "ovsdb-server")
+VSWITCHD = Daemon("ovs-vswitchd", "ovs-vswitchd")
+CONTROLLER = Daemon("ovn-controller", "ovn-controller")
+
+BASE: dict[Kind, tuple[Daemon, ...]] = {
+    "central": (NB_SERVER, SB_SERVER, NORTHD),
+    "host": (OVSDB, VSWITCHD),
+    "switch": (OVSDB, VSWITCHD),
+}
+"""What runs before anything is configured, in the order of starting."""
+
+ALL: dict[Kind, tuple[Daemon, ...]] = {**BASE, "host": (OVSDB, VSWITCHD, CONTROLLER)}
+"""What runs on a ready lab."""
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Starts the daemons of one lab with one engine."""
+
+    lab: str
+    engine: Engine
+
+    def directory(self, node: str) -> Path:
+        """The run directory of a node."""
+        return store.directory(self.lab) / node
+
+    def prepare(self, nodes: Iterable[tuple[str, Kind]]) -> None:
+        """Make run directories, and databases where there are none."""
+        templates: dict[str, Path] = {}
+        for node, kind in nodes:
+            place = self.directory(node)
+            with store.writing(place):
+                place.mkdir(mode=0o755, exist_ok=True)
+            for file, schema in _DATABASES.get(kind, ()):
+                if (place / file).exists():
+                    continue
+                if schema not in templates:
+                    templates[schema] = self._template(schema)
+                with store.writing(place / file):
+                    draft = place / f"{file}.new"
+                    shutil.copyfile(templates[schema], draft)
+                    draft.replace(place / file)
+        for template in templates.values():
+            template.unlink(missing_ok=True)
+
+    def start(self, node: str, daemons: Iterable[Daemon], running: Iterable[Process]) -> list[Daemon]:
+        """Start those of the daemons that are not running; returns the started ones."""
+        alive = {role_of(process) for process in running}
+        missing = [daemon for daemon in daemons if daemon.role not in alive]
+        for daemon in missing:
+            processes.start(f"{self.lab}.{node}", self._command(node, daemon), self.environment(node))
+        return missing
+
+    def environment(self, node: str) -> dict[str, str]:
+        """The environment of a node's daemons and of tools that talk to them."""
+        place = str(self.directory(node))
+        names = ("OVS_RUNDIR", "OVN_RUNDIR", "OVS_LOGDIR", "OVN_LOGDIR", "OVS_DBDIR", "OVN_DBDIR")
+        return {**self.engine.env(), **dict.fromkeys(names, place)}
+
+    def ask(self, node: str, daemon: Daemon, command: str, *arguments: str) -> str:
+        """Send a command to a daemon as ovs-appctl(8) does. ChangeError with its words when it refuses."""
+        place = self.directory(node)
+        try:
+            pid = (place / f"{daemon.role}.pid").read_text().strip()
+        except OSError as missing:
+            raise ChangeError(f"{daemon.program} of {node} is not running") from missing
+        error, client = UnixctlClient.create(str(place / f"{daemon.program}.{pid}.ctl"))
+        if error:
+            raise ChangeError(f"{daemon.program} of {node} does not answer: {os.strerror(error)}")
+        try:
+            error, failure, result = client.transact(command, arguments)
+        finally:
+            client.close()
+        if error or failure is not None:
+            raise ChangeError(f"{daemon.program} of {node}: {command}: {failure or os.strerror(error)}")
+        return str(result)
+
+    def _template(self, schema: str) -> Path:
+        template = store.directory(self.lab) / f"{schema}.template"
+        template.unlink(missing_ok=True)
+        (template.parent / f".{template.name}.~lock~").unlink(missing_ok=True)
+        source = self.engine.schema(schema)  # type: ignore[arg-type]
+        done = subprocess.run(
+            [self.engine.tool("ovsdb-tool"), "create", str(template), str(source)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **self.engine.env()},
+        )
+        if done.returncode != 0:
+            raise MachineError(f"cannot create a database in {template.parent}: {done.stderr.strip()}")
+        (template.parent / f".{template.name}.~lock~").unlink(missing_ok=True)
+        return template
+
+    def _command(self, node: str, daemon: Daemon) -> list[str]:
+        place = self.directory(node)
+        common = [
+            "--detach",
+            "--no-chdir",
+            f"--pidfile={_pidfile(place, daemon.role)}",
+            f"--log-file={place / daemon.role}.log",
+            "-vconsole:off",
+            "-vsyslog:off",
+        ]
+        if daemon.program == "ovsdb-server":
+            file, socket = ("conf.db", "db.sock") if daemon is OVSDB else (f"{daemon.role}.db", f"{daemon.role}.sock")
+            special = [str(place / file), f"--remote=punix:{place / socket}"]
+        elif daemon is NORTHD:
+            special = [f"--ovnnb-db={self.remote(node, NORTHBOUND)}", f"--ovnsb-db={self.remote(node, SOUTHBOUND)}"]
+        else:
+            special = [self.remote(node, "db")]
+        return [self.engine.tool(daemon.program), *special, *common]
+
+    def remote(self, node: str, database: str) -> str:
+        """The OVSDB remote of a node's database: `db`, NORTHBOUND or SOUTHBOUND."""
+        return f"unix:{self.directory(node) / database}.sock"
+
+
+_DATABASES: dict[Kind, tuple[tuple[str, str], ...]] = {
+    "central": ((f"{NORTHBOUND}.db", "ovn-nb"), (f"{SOUTHBOUND}.db", "ovn-sb")),
+    "host": (("conf.db", "vswitch"),),
+    "switch": (("conf.db", "vswitch"),),
+}
+
+
+def role_of(process: Process) -> str | None:
+    """Which daemon of its node a process is, told by its own command line; None for anything else."""
+    try:
+        arguments = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    for argument in arguments:
+        if argument.startswith(b"--pidfile="):
+            return Path(os.fsdecode(argument[10:])).stem
+    return None
+
+
+def _pidfile(place: Path, role: str) -> Path:
+    return place / f"{role}.pid"

@@ -1,0 +1,197 @@
+"""What a lab's rack must consist of: nodes, links and the guests' network configuration. Pure.
+
+    intent ---> Inventory ---> rack makes the missing, mends the different, removes the unwanted
+
+Every node is the network namespace LAB.NODE. Names that netctl adds itself hold a character that no
+name of the intent can have, so they never clash: `_central`, and `hv1.cvm` for the CVM of hv1.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface, IPv4Network
+from typing import Literal
+
+from netctl.model import Hypervisor, Intent, devices
+
+Kind = Literal["central", "host", "switch", "vm", "machine", "cvm"]
+
+CENTRAL = "_central"
+
+GUEST_MTU = 1500
+
+# AHV's internal network between a host and its CVM; the same on every host, it never leaves it.
+HOST_INTERNAL = IPv4Interface("192.168.5.1/25")
+CVM_INTERNAL = IPv4Interface("192.168.5.2/25")
+
+KIND_WORDS: Mapping[Kind, str] = {
+    "central": "OVN central",
+    "host": "host",
+    "switch": "top-of-rack switch",
+    "vm": "VM",
+    "machine": "bare machine",
+    "cvm": "controller VM",
+}
+"""What users call each kind of node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route of a guest; `to` 0.0.0.0/0 is the default one."""
+
+    to: str
+    via: str
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device of a node as it must be; `mac` None: whatever the kernel gave it.
+
+    `stack`: a Linux stack sends from it into a userspace datapath, so it must compute checksums itself.
+    """
+
+    name: str
+    mac: str | None
+    mtu: int
+    up: bool = True
+    stack: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of a veth pair."""
+
+    node: str
+    device: Device
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A veth pair: a cable of the fabric, or a VM's NIC with its tap."""
+
+    a: End
+    b: End
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node and its layer 3 configuration: addresses by device, and routes. `mac` is that of a host's br0."""
+
+    name: str
+    kind: Kind
+    addresses: Mapping[str, IPv4Interface] = field(default_factory=dict)
+    routes: tuple[Route, ...] = ()
+    mac: str | None = None
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The whole rack of a lab."""
+
+    lab: str
+    nodes: Mapping[str, Node]
+    links: tuple[Link, ...]
+
+    def namespace(self, node: str) -> str:
+        """The network namespace of a node."""
+        return f"{self.lab}.{node}"
+
+    def of_kind(self, *kinds: Kind) -> list[Node]:
+        """Nodes of these kinds, sorted by name."""
+        return [node for node in self.nodes.values() if node.kind in kinds]
+
+
+def inventory(intent: Intent) -> Inventory:
+    """The rack that an intent needs."""
+    nodes = [Node(CENTRAL, "central")]
+    nodes += [Node(name, "switch") for name in intent.switches]
+    links = _switch_links(intent)
+    for host in intent.hosts.values():
+        addresses = {devices.CVM_BRIDGE: HOST_INTERNAL}
+        if any(bridge.bridge == "br0" for bridge in host.bridges):
+            addresses["br0"] = host.address
+        nodes.append(Node(host.name, "host", addresses, mac=host.mac))
+        nodes.append(Node(f"{host.name}.cvm", "cvm", {"eth1": CVM_INTERNAL}))
+        links += _host_links(host, intent.file.fabric.mtu)
+    nodes += _vms(intent)
+    for port in intent.ports:
+        links.append(
+            Link(
+                End(port.host, Device(port.tap, None, port.mtu, up=port.enabled)),
+                End(port.vm, Device(port.guest_device, port.mac, port.mtu, stack=True)),
+            )
+        )
+    for machine in intent.machines.values():
+        made = machine.definition
+        routes = [Route(str(route.to), str(route.via)) for route in made.routes]
+        if made.gateway:
+            routes.append(Route("0.0.0.0/0", str(made.gateway)))
+        nodes.append(
+            Node(
+                machine.name,
+                "machine",
+                {devices.MACHINE_NIC: made.ip} if made.ip else {},
+                tuple(routes) if made.ip else (),
+            )
+        )
+        mtu = min(GUEST_MTU, intent.file.fabric.mtu)
+        links.append(
+            Link(
+                End(made.switch, Device(devices.machine_cable(machine.name), None, mtu)),
+                End(machine.name, Device(devices.MACHINE_NIC, machine.mac, mtu, stack=True)),
+            )
+        )
+    return Inventory(intent.name, {node.name: node for node in sorted(nodes, key=lambda n: n.name)}, tuple(links))
+
+
+def _switch_links(intent: Intent) -> list[Link]:
+    links = []
+    seen: Counter[tuple[str, str]] = Counter()
+    mtu = intent.file.fabric.mtu
+    for a, b in intent.links:
+        pair = (min(a, b), max(a, b))
+        index = seen[pair]
+        seen[pair] += 1
+        links.append(
+            Link(
+                End(a, Device(devices.link(b, index), None, mtu)),
+                End(b, Device(devices.link(a, index), None, mtu)),
+            )
+        )
+    return links
+
+
+def _host_links(host: Hypervisor, mtu: int) -> list[Link]:
+    links = [
+        Link(
+            End(host.name, Device(name, None, mtu)),
+            End(nic.switch, Device(devices.cable(host.name, name), None, mtu)),
+        )
+        for name, nic in host.nics.items()
+    ]
+    links.append(
+        Link(
+            End(host.name, Device(devices.CVM_LINK, None, GUEST_MTU)),
+            End(f"{host.name}.cvm", Device("eth1", None, GUEST_MTU)),
+        )
+    )
+    return links
+
+
+def _vms(intent: Intent) -> list[Node]:
+    addresses: dict[str, dict[str, IPv4Interface]] = {name: {} for name in intent.file.vms}
+    gateways: dict[str, Route] = {}
+    for port in intent.ports:
+        if port.ip is None:
+            continue
+        prefix = (port.network or IPv4Network(f"{port.ip}/32")).prefixlen
+        addresses[port.vm][port.guest_device] = IPv4Interface(f"{port.ip}/{prefix}")
+        # As a DHCP client would: the first NIC with a gateway has the default route.
+        if port.gateway and port.vm not in gateways:
+            gateways[port.vm] = Route("0.0.0.0/0", str(port.gateway))
+    return [
+        Node(name, "vm", devices_, (gateways[name],) if name in gateways else ())
+        for name, devices_ in addresses.items()
+    ]

@@ -1,0 +1,379 @@
+"""The rack of one lab: compare what is there with what must be, make the missing, remove the unwanted.
+
+    observe -> difference -> build ... (the controller writes) ... activate -> prune
+
+Every step can be repeated at any time: a killed run is finished by the next one. What is ours is told
+by the kernel: namespaces by the mark on `lo`, devices by their group, processes by their namespace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyroute2 import IPRoute
+
+from dataplane import buffers, daemons, netns, processes, stack, store
+from dataplane.daemons import Runner
+from dataplane.engine import Engine
+from dataplane.inventory import CENTRAL, KIND_WORDS, Device, Inventory, Link, Node
+from dataplane.processes import Process
+from dataplane.stack import Seen, Snapshot
+from netctl.errors import ChangeError
+from netctl.model import devices
+from netctl.model.state import Endpoints
+
+GROUP = 0x6E63
+"""The group (ip-link(8)) of the devices that netctl makes; set with the device in one message."""
+
+WORKERS = 16
+"""Daemons started at once. More than cores: most of a start is waiting."""
+
+DEVICE_LIMIT = 30.0
+"""Seconds until ovs-vswitchd must have made br0."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference between the rack as it is and as it must be."""
+
+    sign: str
+    node: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.node}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The rack as it is. `snapshots` has the nodes whose namespace exists and is ours."""
+
+    snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
+    running: Mapping[str, list[Process]] = field(default_factory=dict)
+
+
+class Rack:
+    """The rack of one lab, on one engine."""
+
+    def __init__(self, inventory: Inventory, engine: Engine) -> None:
+        self.inventory = inventory
+        self.runner = Runner(inventory.lab, engine)
+        self._devices: dict[str, list[Device]] = {node: [] for node in inventory.nodes}
+        for link in inventory.links:
+            for end in (link.a, link.b):
+                self._devices[end.node].append(end.device)
+
+    @property
+    def lab(self) -> str:
+        """The lab's name."""
+        return self.inventory.lab
+
+    def endpoints(self) -> Endpoints:
+        """Where the lab's databases answer."""
+        return Endpoints(
+            self.runner.remote(CENTRAL, daemons.NORTHBOUND),
+            self.runner.remote(CENTRAL, daemons.SOUTHBOUND),
+            {node.name: self.runner.remote(node.name, "db") for node in self.inventory.of_kind("host", "switch")},
+        )
+
+    def observe(self) -> Observed:
+        """Read the namespaces, devices and processes of the lab.
+
+        Raises ConflictError when a namespace of a node exists but is somebody else's.
+        """
+        there = owned(self.lab)
+        snapshots = {node: netns.inside(self.inventory.namespace(node), stack.snapshot) for node in there}
+        return Observed(snapshots, running(self.lab, there))
+
+    def difference(self, observed: Observed) -> list[Change]:
+        """What `build`, `activate` and `prune` would do."""
+        changes = []
+        for node in self.inventory.nodes.values():
+            seen = observed.snapshots.get(node.name)
+            if seen is None:
+                changes.append(Change("+", node.name, f"{KIND_WORDS[node.kind]} with its namespace"))
+                continue
+            alive = {daemons.role_of(process) for process in observed.running.get(node.name, ())}
+            changes += [
+                Change("+", node.name, f"daemon {daemon.role} is not running")
+                for daemon in daemons.ALL.get(node.kind, ())
+                if daemon.role not in alive
+            ]
+            changes += [Change("~", node.name, text) for text in self._layer3_difference(node, seen)]
+        for link in self.inventory.links:
+            changes += self._link_difference(link, observed)
+        changes += [Change("-", node, f"device {device}") for node, device in self._unwanted_devices(observed)]
+        changes += [
+            Change("-", node, "node with its namespace")
+            for node in observed.snapshots
+            if node not in self.inventory.nodes
+        ]
+        return changes
+
+    def build(self, observed: Observed, progress: Progress) -> bool:
+        """Make namespaces, links and guests, and start the databases and switches.
+
+        Returns whether anything was made. What is right is not touched.
+        """
+        before = self.difference(observed)
+        if not before:
+            return False
+        store.directory(self.lab).mkdir(parents=True, exist_ok=True)
+        netns.share_directory()
+        progress("namespaces")
+        fresh = [node for node in self.inventory.nodes.values() if node.name not in observed.snapshots]
+        for node in fresh:
+            netns.create(self.inventory.namespace(node.name), self.lab)
+        self.runner.prepare((node.name, node.kind) for node in self.inventory.nodes.values() if node.kind in daemons.ALL)
+        progress("databases and switches")
+        with _pool() as pool:
+            # Central first: it takes longest, and everybody else waits for it in the end.
+            order = self.inventory.of_kind("central") + self.inventory.of_kind("host", "switch")
+            started = [
+                pool.submit(self.runner.start, node.name, daemons.BASE[node.kind], observed.running.get(node.name, ()))
+                for node in order
+            ]
+            progress("links and guests")
+            netns_work = pool.submit(self._make_links, observed)
+            _all([*started, netns_work])
+        return True
+
+    def activate(self, observed: Observed, progress: Progress) -> None:
+        """What needs the written configuration: host addresses and ovn-controllers. Cheap when all is there."""
+        progress("controllers")
+        hosts = self.inventory.of_kind("host")
+        with _pool() as pool:
+            _all(
+                [
+                    pool.submit(
+                        self.runner.start, node.name, (daemons.CONTROLLER,), observed.running.get(node.name, ())
+                    )
+                    for node in hosts
+                ]
+                + [pool.submit(self._address_host, node) for node in hosts if "br0" in node.addresses]
+            )
+
+    def warm(self) -> None:
+        """Make the first packet pass: tunnel neighbours known, routes seen, bonds with an active member.
+
+        ovs-vswitchd would otherwise lose the first Geneve packet to each peer while ARP resolves it.
+        """
+        hosts = [node for node in self.inventory.of_kind("host") if "br0" in node.addresses]
+        with _pool() as pool:
+            _all([pool.submit(self._warm_host, node, hosts) for node in hosts])
+            _all([pool.submit(self._enlarge, node) for node in self.inventory.of_kind("host", "switch")])
+
+    def prune(self, observed: Observed) -> None:
+        """Remove the nodes and devices that the intent no longer has."""
+        for node, device in self._unwanted_devices(observed):
+            netns.inside(self.inventory.namespace(node), lambda device=device: stack.delete_device(device))  # type: ignore[misc]
+        remove_nodes(self.lab, [node for node in observed.snapshots if node not in self.inventory.nodes])
+
+    # --- links and guests ----------------------------------------------------------------------------
+
+    def _make_links(self, observed: Observed) -> None:
+        renewed: set[tuple[str, str]] = set()
+        missing = [link for link in self.inventory.links if not _joined(link, observed)]
+        with _Handles(self.lab) as handles, IPRoute() as netlink:
+            for link in missing:
+                self._make_link(link, observed, handles, netlink)
+                renewed |= {(link.a.node, link.a.device.name), (link.b.node, link.b.device.name)}
+        for node in self.inventory.nodes.values():
+            seen = observed.snapshots.get(node.name, Snapshot())
+            work = [
+                (device, None if (node.name, device.name) in renewed else seen.devices.get(device.name))
+                for device in self._devices[node.name]
+            ]
+            work = [(device, have) for device, have in work if have is None or _device_difference(device, have)]
+            if work or self._layer3_difference(node, seen):
+                netns.inside(
+                    self.inventory.namespace(node.name),
+                    lambda node=node, work=work: self._configure(node, work),  # type: ignore[misc]
+                )
+
+    def _configure(self, node: Node, work: list[tuple[Device, Seen | None]]) -> None:
+        with stack.Stack() as here:
+            for device, seen in work:
+                here.configure_device(device, seen)
+            if node.kind == "host":
+                here.make_bridge(devices.CVM_BRIDGE, devices.CVM_LINK)
+            here.configure_layer3(node.addresses, node.routes, self._managed(node))
+
+    def _managed(self, node: Node) -> set[str]:
+        return {device.name for device in self._devices[node.name]} | set(node.addresses)
+
+    def _layer3_difference(self, node: Node, seen: Snapshot) -> list[str]:
+        """Addresses and routes that are not as they must be; devices that others made are none of ours."""
+        words = []
+        for device in sorted(self._managed(node)):
+            wanted = {node.addresses[device]} if device in node.addresses else set()
+            have = seen.addresses.get(device, frozenset())
+            words += [f"address {address} of {device} is missing" for address in wanted - have]
+            words += [f"address {address} of {device} is not in the intent" for address in have - wanted]
+        words += [f"route to {r.to} via {r.via} is missing" for r in set(node.routes) - seen.routes]
+        words += [f"route to {r.to} via {r.via} is not in the intent" for r in seen.routes - set(node.routes)]
+        return words
+
+    def _make_link(self, link: Link, observed: Observed, handles: _Handles, netlink: IPRoute) -> None:
+        for end in (link.a, link.b):
+            if end.device.name in observed.snapshots.get(end.node, Snapshot()).devices:
+                netns.inside(
+                    self.inventory.namespace(end.node),
+                    lambda name=end.device.name: stack.delete_device(name),  # type: ignore[misc]
+                )
+        a, b = link.a.device, link.b.device
+        netlink.link(
+            "add",
+            kind="veth",
+            ifname=a.name,
+            net_ns_fd=handles[link.a.node],
+            mtu=a.mtu,
+            group=GROUP,
+            **({"address": a.mac} if a.mac else {}),
+            peer={
+                "ifname": b.name,
+                "net_ns_fd": handles[link.b.node],
+                "mtu": b.mtu,
+                "group": GROUP,
+                **({"address": b.mac} if b.mac else {}),
+            },
+        )
+
+    def _link_difference(self, link: Link, observed: Observed) -> list[Change]:
+        if not _joined(link, observed):
+            where = f"{link.b.node} {link.b.device.name}"
+            return [Change("+", link.a.node, f"link {link.a.device.name} - {where}")]
+        return [
+            Change("~", end.node, f"device {end.device.name}: {text}")
+            for end in (link.a, link.b)
+            for text in _device_difference(end.device, observed.snapshots[end.node].devices[end.device.name])
+        ]
+
+    def _unwanted_devices(self, observed: Observed) -> list[tuple[str, str]]:
+        wanted = {(end.node, end.device.name) for link in self.inventory.links for end in (link.a, link.b)}
+        return [
+            (node, name)
+            for node, seen in observed.snapshots.items()
+            if node in self.inventory.nodes
+            for name, device in seen.devices.items()
+            if device.kind == "veth" and device.group == GROUP and (node, name) not in wanted
+        ]
+
+    # --- hosts -----------------------------------------------------------------------------------------
+
+    def _address_host(self, node: Node) -> None:
+        def configure() -> None:
+            stack.wait_for_device("br0", DEVICE_LIMIT)
+            with stack.Stack() as here:
+                here.set_up("br0")
+                if self._layer3_difference(node, here.snapshot()):
+                    here.configure_layer3(node.addresses, node.routes, self._managed(node))
+
+        netns.inside(self.inventory.namespace(node.name), configure)
+
+    def _warm_host(self, node: Node, hosts: list[Node]) -> None:
+        for peer in hosts:
+            if peer.name != node.name:
+                address = peer.addresses["br0"].ip
+                self._ask_switch(node.name, "tnl/neigh/set", "br0", str(address), str(peer.mac))
+
+    def _enlarge(self, node: Node) -> None:
+        for process in running(self.lab, [node.name]).get(node.name, ()):
+            if process.program == daemons.VSWITCHD.program:
+                # A container may forbid it: slower under load, and `netctl doctor` says so.
+                with contextlib.suppress(OSError):
+                    buffers.enlarge(process.pid)
+
+    def _ask_switch(self, node: str, command: str, *arguments: str) -> str:
+        return self.runner.ask(node, daemons.VSWITCHD, command, *arguments)
+
+
+def owned(lab: str) -> list[str]:
+    """Names of the nodes of a lab whose namespace exists and is ours."""
+    prefix = f"{lab}."
+    return [
+        name.removeprefix(prefix)
+        for name in netns.names(prefix)
+        if netns.inode(name) is not None and netns.owner_of(name) == lab
+    ]
+
+
+def running(lab: str, nodes: Iterable[str]) -> dict[str, list[Process]]:
+    """Processes by node."""
+    inodes = {node: netns.inode(f"{lab}.{node}") for node in nodes}
+    found = processes.living_in({inode for inode in inodes.values() if inode is not None})
+    return {node: found.get(inode, []) if inode else [] for node, inode in inodes.items()}
+
+
+def remove_nodes(lab: str, nodes: Iterable[str]) -> None:
+    """End what lives in these nodes, and remove them with their namespaces."""
+    nodes = list(nodes)
+    living = running(lab, nodes)
+    processes.end(process.pid for found in living.values() for process in found)
+    for node in nodes:
+        netns.remove(f"{lab}.{node}")
+
+
+def remove(lab: str) -> None:
+    """Remove all of a lab's nodes, also what a killed `create` left of one."""
+    remove_nodes(lab, owned(lab))
+    for name in netns.names(f"{lab}."):
+        if netns.is_remnant(name):
+            netns.remove(name)
+
+
+def _joined(link: Link, observed: Observed) -> bool:
+    """Whether both ends are there and are each other's peer."""
+    a = observed.snapshots.get(link.a.node, Snapshot()).devices.get(link.a.device.name)
+    b = observed.snapshots.get(link.b.node, Snapshot()).devices.get(link.b.device.name)
+    return a is not None and b is not None and a.peer == b.index and b.peer == a.index
+
+
+def _device_difference(device: Device, seen: Seen) -> list[str]:
+    words = []
+    if device.mac and device.mac != seen.mac:
+        words.append(f"its MAC address is {seen.mac}, not {device.mac}")
+    if device.mtu != seen.mtu:
+        words.append(f"its MTU is {seen.mtu}, not {device.mtu}")
+    if device.up != seen.up:
+        words.append(f"it is {'up' if seen.up else 'down'}")
+    return words
+
+
+class _Handles:
+    """Open namespace files by node, for the messages that make links."""
+
+    def __init__(self, lab: str) -> None:
+        self._lab = lab
+        self._open: dict[str, int] = {}
+
+    def __enter__(self) -> _Handles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor in self._open.values():
+            os.close(descriptor)
+
+    def __getitem__(self, node: str) -> int:
+        if node not in self._open:
+            self._open[node] = os.open(netns.path(f"{self._lab}.{node}"), os.O_RDONLY | os.O_CLOEXEC)
+        return self._open[node]
+
+
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(WORKERS, thread_name_prefix="rack")
+
+
+def _all(futures: Iterable[Future[Any]]) -> None:
+    """Wait for all of them, then raise the first error: no work goes on behind our back."""
+    futures = list(futures)
+    wait(futures)
+    for future in futures:
+        future.result()

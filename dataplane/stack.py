@@ -1,0 +1,214 @@
+"""Devices, addresses and routes of one namespace: read them, and make them as they must be (rtnetlink(7)).
+
+All functions here act on the *calling thread's* namespace (`netns.inside`).
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import errno
+import fcntl
+import select
+import socket
+import struct
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.rtnl import RTMGRP_LINK
+
+from dataplane.inventory import Device, Route
+from netctl.errors import ChangeError
+
+_IFF_UP = 1
+_SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17
+_RTPROT_BOOT, _RTPROT_STATIC = 3, 4
+_MAIN_TABLE = 254
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A device as the kernel shows it; `peer` is the index of the other end of a veth pair."""
+
+    index: int
+    group: int
+    mac: str
+    mtu: int
+    up: bool
+    kind: str
+    peer: int | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a namespace holds: devices by name, IPv4 addresses by device, routes that somebody set."""
+
+    devices: Mapping[str, Seen] = field(default_factory=dict)
+    addresses: Mapping[str, frozenset[IPv4Interface]] = field(default_factory=dict)
+    routes: frozenset[Route] = frozenset()
+
+
+def snapshot() -> Snapshot:
+    """Read the calling thread's namespace."""
+    with Stack() as here:
+        return here.snapshot()
+
+
+class Stack:
+    """The network stack of the calling thread's namespace, over one netlink socket."""
+
+    def __init__(self) -> None:
+        self._netlink = IPRoute()
+
+    def __enter__(self) -> Stack:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._netlink.close()
+
+    def snapshot(self) -> Snapshot:
+        """Read devices, addresses and routes."""
+        devices: dict[str, Seen] = {}
+        names: dict[int, str] = {}
+        for link in self._netlink.get_links():
+            info = link.get_attr("IFLA_LINKINFO")
+            name = str(link.get_attr("IFLA_IFNAME"))
+            names[link["index"]] = name
+            devices[name] = Seen(
+                index=link["index"],
+                group=int(link.get_attr("IFLA_GROUP") or 0),
+                mac=str(link.get_attr("IFLA_ADDRESS")),
+                mtu=int(link.get_attr("IFLA_MTU")),
+                up=bool(link["flags"] & _IFF_UP),
+                kind=str(info.get_attr("IFLA_INFO_KIND") or "") if info else "",
+                peer=link.get_attr("IFLA_LINK"),
+            )
+        addresses: dict[str, set[IPv4Interface]] = {}
+        for entry in self._netlink.get_addr(family=socket.AF_INET):
+            # IFA_LOCAL is the device's own address, IFA_ADDRESS the peer's on point-to-point links.
+            address = IPv4Interface(f"{entry.get_attr('IFA_LOCAL')}/{entry['prefixlen']}")
+            addresses.setdefault(names[entry["index"]], set()).add(address)
+        routes = set()
+        for route in self._netlink.get_routes(family=socket.AF_INET, table=_MAIN_TABLE):
+            via = route.get_attr("RTA_GATEWAY")
+            if via and route["proto"] in (_RTPROT_BOOT, _RTPROT_STATIC):
+                routes.add(Route(f"{route.get_attr('RTA_DST') or '0.0.0.0'}/{route['dst_len']}", str(via)))
+        frozen = {name: frozenset(found) for name, found in addresses.items()}
+        return Snapshot(devices, frozen, frozenset(routes))
+
+    def configure_device(self, device: Device, seen: Seen | None) -> None:
+        """Give a device its MAC, MTU and state; `seen` None: it is new, made with MAC and MTU."""
+        changes: dict[str, object] = {}
+        if seen is None:
+            changes["state"] = "up" if device.up else "down"
+        else:
+            if seen.mtu != device.mtu:
+                changes["mtu"] = device.mtu
+            if device.mac and seen.mac != device.mac:
+                changes["address"] = device.mac
+            if seen.up != device.up:
+                changes["state"] = "up" if device.up else "down"
+        if changes:
+            self._netlink.link("set", index=self._index(device.name), **changes)
+        if device.stack:
+            checksum_in_software(device.name)
+
+    def configure_layer3(
+        self, addresses: Mapping[str, IPv4Interface], routes: tuple[Route, ...], managed: Collection[str]
+    ) -> None:
+        """Make the addresses of the managed devices, and the routes, exactly these.
+
+        A device that is not there (yet) is passed over.
+        """
+        seen = self.snapshot()
+        for name in managed:
+            if name not in seen.devices:
+                continue
+            index = seen.devices[name].index
+            wanted = {addresses[name]} if name in addresses else set()
+            have = seen.addresses.get(name, frozenset())
+            for address in have - wanted:
+                with _tolerating(errno.EADDRNOTAVAIL):
+                    self._netlink.addr("del", index=index, address=str(address.ip), prefixlen=_length(address))
+            for address in wanted - have:
+                with _tolerating(errno.EEXIST):
+                    self._netlink.addr("add", index=index, address=str(address.ip), prefixlen=_length(address))
+        for route in seen.routes - set(routes):
+            with _tolerating(errno.ESRCH):
+                self._netlink.route("del", dst=route.to, gateway=route.via)
+        for route in routes:
+            # Replaced even where it was seen: the kernel drops routes along with an address.
+            self._netlink.route("replace", dst=route.to, gateway=route.via, proto=_RTPROT_STATIC)
+
+    def make_bridge(self, name: str, member: str) -> None:
+        """Make the Linux bridge `name` with one member, both up (virbr0 between a host and its CVM)."""
+        with _tolerating(errno.EEXIST):
+            self._netlink.link("add", ifname=name, kind="bridge")
+        index = self._index(name)
+        self._netlink.link("set", index=index, state="up")
+        self._netlink.link("set", index=self._index(member), master=index, state="up")
+
+    def set_up(self, name: str) -> None:
+        """Set a device up."""
+        self._netlink.link("set", index=self._index(name), state="up")
+
+    def _index(self, name: str) -> int:
+        found = self._netlink.link_lookup(ifname=name)
+        if not found:
+            raise ChangeError(f"the device {name} is not there")
+        return int(found[0])
+
+
+def checksum_in_software(device: str) -> None:
+    """Turn transmit checksum offload off (ethtool(8), `-K DEV tx off`).
+
+    veth hands over packets with checksums still to be computed; a userspace datapath would forward
+    them broken, and TCP would not work.
+    """
+    value = array.array("B", struct.pack("=II", _ETHTOOL_STXCSUM, 0))
+    address, _ = value.buffer_info()
+    request = struct.pack("16sP16x", device.encode(), address)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, _SIOCETHTOOL, request)
+
+
+def delete_device(name: str) -> None:
+    """Delete a device; nothing happens when it is gone."""
+    with IPRoute() as netlink, _tolerating(errno.ENODEV):
+        for index in netlink.link_lookup(ifname=name):
+            netlink.link("del", index=index)
+
+
+def wait_for_device(name: str, limit: float) -> None:
+    """Wait until the device is there, told by the kernel's link events. ChangeError after `limit` seconds."""
+    deadline = time.monotonic() + limit
+    with IPRoute() as netlink, IPRoute() as events:
+        events.bind(RTMGRP_LINK)
+        while not netlink.link_lookup(ifname=name):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise ChangeError(f"the device {name} did not appear within {limit:.0f} s")
+            _await_event(events, min(left, 1.0))
+
+
+def _await_event(events: IPRoute, limit: float) -> None:
+    if select.select([events.fileno()], [], [], limit)[0]:
+        for _ in events.get():
+            pass
+
+
+def _length(address: IPv4Interface) -> int:
+    return address.network.prefixlen
+
+
+@contextlib.contextmanager
+def _tolerating(number: int) -> Iterator[None]:
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code != number:
+            raise
