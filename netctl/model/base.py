@@ -1,21 +1,80 @@
-"""What all parts of the model share: frozen pydantic models that know no unknown key, and the scalar types."""
+"""What all parts of the model share: frozen pydantic models that know no unknown key, and the scalar types.
+
+Validators here say what is wrong *and* what to write instead (`mistake`); netctl.intent.grammar finds
+the words for everything that pydantic itself refuses.
+"""
 
 from __future__ import annotations
 
 import re
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
-from typing import Annotated, Any
+from ipaddress import (
+    AddressValueError,
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Network,
+    NetmaskValueError,
+)
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    Tag,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 NAME_PATTERN = r"^[a-z][a-z0-9-]{0,31}$"
 
 
+def mistake(what: str, hint: str, at: tuple[str | int, ...] = ()) -> PydanticCustomError:
+    """What a validator raises: what is wrong, what to write instead, and where inside the value."""
+    return PydanticCustomError("mistake", "{what}", {"what": what, "hint": hint, "at": at})
+
+
+def show(value: Any) -> str:
+    """A value as a message quotes it: short, on one line."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
 class Model(BaseModel):
-    """A frozen value with no room for unknown keys."""
+    """A frozen value with no room for unknown keys. A key with nothing behind it is as if left out."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_keys(cls, data: Any) -> Any:
+        if data is None:
+            return {}
+        if type(data) is dict and None in data.values():
+            return {key: value for key, value in data.items() if value is not None}
+        return data
+
+
+def _empty(kind: type[Any]) -> BeforeValidator:
+    return BeforeValidator(lambda value: kind() if value is None else value)
+
+
+EMPTY_MAP = _empty(dict)
+"""For sections: one whose entries are all commented out is as if left out."""
+
+EMPTY_LIST = _empty(list)
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """A name: a lower-case letter, then letters, digits and dashes; 1 to 32 characters."""
@@ -30,33 +89,174 @@ Mtu = Annotated[int, Field(ge=576, le=9216, strict=True)]
 """Octets of a layer 3 packet that a link carries whole. 576: RFC 791; 9216: what switches offer as jumbo."""
 
 
-def _mac(value: str) -> str:
-    if not re.fullmatch(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", value):
-        raise ValueError("a MAC address is six pairs of hex digits with colons, such as 50:6b:8d:00:00:01")
+def _flag(value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
+    word = value.lower() if isinstance(value, str) else ""
+    if word in ("yes", "on"):
+        return True
+    if word in ("no", "off"):
+        return False
+    raise mistake(f"{show(value)} is neither true nor false", "write true or false")
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+"""true or false; yes, no, on and off (YAML 1.1) mean the same."""
+
+
+def _address(value: Any) -> Any:
+    if isinstance(value, IPv4Address):
+        return value
+    if isinstance(value, str):
+        try:
+            return IPv4Address(value)
+        except AddressValueError:
+            if re.fullmatch(r"[0-9.]+/[0-9]+", value):
+                raise mistake(
+                    f"{show(value)} is an address with a prefix length",
+                    f"write the address alone: {value.partition('/')[0]}",
+                ) from None
+    raise mistake(f"{show(value)} is not an IPv4 address", "write four numbers up to 255, such as 10.10.0.11")
+
+
+Address = Annotated[IPv4Address, BeforeValidator(_address)]
+"""An IPv4 address."""
+
+
+def _network(value: Any) -> Any:
+    if isinstance(value, IPv4Network):
+        return value
+    if isinstance(value, str):
+        try:
+            return IPv4Network(value)
+        except NetmaskValueError:
+            pass
+        except AddressValueError:
+            pass
+        except ValueError:  # host bits set
+            network = IPv4Interface(value).network
+            raise mistake(
+                f"{show(value)} is an address in the network {network}", f"write {network}"
+            ) from None
+    raise mistake(
+        f"{show(value)} is not an IPv4 network", "write a network and its prefix length, such as 10.10.0.0/24"
+    )
+
+
+Network = Annotated[IPv4Network, BeforeValidator(_network)]
+"""An IPv4 network in CIDR notation."""
+
+
+def _network6(value: Any) -> Any:
+    if isinstance(value, IPv6Network):
+        return value
+    if isinstance(value, str):
+        try:
+            return IPv6Network(value)
+        except ValueError:
+            pass
+    raise mistake(
+        f"{show(value)} is not an IPv6 network",
+        "write a network and its prefix length, such as 2001:db8:1::/64",
+    )
+
+
+Network6 = Annotated[IPv6Network, BeforeValidator(_network6)]
+"""An IPv6 network in CIDR notation."""
+
+
+def _any_network(value: Any) -> Any:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    return _network6(value) if isinstance(value, str) and ":" in value else _network(value)
+
+
+AnyNetwork = Annotated[IPv4Network | IPv6Network, BeforeValidator(_any_network)]
+"""An IPv4 or IPv6 network; an address alone is the network of just it."""
+
+
+def _interface(value: Any) -> Any:
+    if isinstance(value, IPv4Interface):
+        return value
+    if isinstance(value, str):
+        try:
+            interface = IPv4Interface(value)
+        except ValueError:
+            pass
+        else:
+            if "/" not in value:
+                raise mistake(
+                    f"{show(value)} has no prefix length", f"write the network's length with it: {value}/24"
+                )
+            return interface
+    raise mistake(
+        f"{show(value)} is not an IPv4 address with a prefix length", "write it such as 203.0.113.9/24"
+    )
+
+
+Interface = Annotated[IPv4Interface, BeforeValidator(_interface)]
+"""An IPv4 address with the prefix length of its network."""
+
+
+def _mac(value: Any) -> Any:
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", value):
+        raise mistake(
+            f"{show(value)} is not a MAC address",
+            "write six pairs of hex digits with colons, such as 50:6b:8d:00:00:01",
+        )
     if int(value[:2], 16) & 1:
-        raise ValueError("this is a multicast MAC address; the first octet of a NIC's address is even")
+        raise mistake(
+            f"{value} is a multicast MAC address", "a NIC's own address has an even first octet, such as 50"
+        )
     if value == "00:00:00:00:00:00":
-        raise ValueError("the all-zero MAC address belongs to nobody")
+        raise mistake("the all-zero MAC address belongs to nobody", "leave it out to have one assigned")
     return value.lower()
 
 
-Mac = Annotated[str, AfterValidator(_mac)]
+Mac = Annotated[str, BeforeValidator(_mac)]
 """A unicast MAC address, kept in lower case."""
 
 _RATE_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
 def _rate(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError("a rate is a number with a unit, such as 20mbit")
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmg]?)(?:bit|bps|bit/s)?", str(value).lower())
-    if not match or float(match[1]) <= 0:
-        raise ValueError("a rate is a number with a unit, such as 20mbit")
-    return int(float(match[1]) * _RATE_UNITS[match[2]])
+    match = None
+    if isinstance(value, str | int) and not isinstance(value, bool) and len(str(value)) < 32:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmg]?)(?:bit|bps|bit/s)?", str(value).lower(), re.ASCII)
+    rate = int(float(match[1]) * _RATE_UNITS[match[2]]) if match else 0
+    if not 1 <= rate <= 10**12:
+        raise mistake(f"{show(value)} is not a rate", "write a number and a unit, such as 20mbit or 1gbit")
+    return rate
 
 
-Rate = Annotated[int, BeforeValidator(_rate)]
+Rate = Annotated[int, BeforeValidator(_rate, json_schema_input_type=int | str)]
 """Bits a second; written 20mbit, 1gbit, 500kbit."""
+
+_TIME_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, float):
+        return value
+    match = None
+    if isinstance(value, str) and len(value) < 32:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(ms|s|m|h)", value, re.ASCII)
+    if not match or float(match[1]) == 0:
+        unit = (
+            f"write the unit: {value}s"
+            if type(value) is int and value > 0
+            else "write it such as 2s or 500ms"
+        )
+        raise mistake(f"{show(value)} is not a duration", unit)
+    return float(match[1]) * _TIME_UNITS[match[2]]
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(_duration, json_schema_input_type=str),
+    PlainSerializer(lambda seconds: f"{seconds:g}s", return_type=str),
+]
+"""Seconds; written 2s, 500ms, 1.5s, 1m."""
 
 
 class AddressRange(Model):
@@ -71,22 +271,49 @@ class AddressRange(Model):
     def __contains__(self, address: IPv4Address) -> bool:
         return self.first <= address <= self.last
 
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+    @model_serializer
+    def _as_text(self) -> str:
+        return str(self)
+
 
 def _range(value: Any) -> Any:
-    if isinstance(value, AddressRange | dict):
+    if isinstance(value, AddressRange):
         return value
-    if not isinstance(value, str):
-        raise ValueError("a range is two addresses with a dash, such as 192.168.1.50-192.168.1.99")
-    first, dash, last = (part.strip() for part in value.partition("-"))
-    try:
-        low, high = IPv4Address(first), IPv4Address(last if dash else first)
-    except AddressValueError as error:
-        raise ValueError(f"{error} (a range is two addresses with a dash)") from None
-    if low > high:
-        raise ValueError(f"the range runs backwards: write {high}-{low}")
-    return {"first": low, "last": high}
+    if isinstance(value, str):
+        first, dash, last = (part.strip() for part in value.partition("-"))
+        try:
+            low, high = IPv4Address(first), IPv4Address(last if dash else first)
+        except AddressValueError:
+            pass
+        else:
+            if low > high:
+                raise mistake(f"the range {show(value)} runs backwards", f"write {high}-{low}")
+            return AddressRange(first=low, last=high)
+    raise mistake(
+        f"{show(value)} is not a range of addresses",
+        "write two addresses with a dash, such as 192.168.1.50-192.168.1.99",
+    )
 
 
 Range = Annotated[AddressRange, BeforeValidator(_range, json_schema_input_type=str)]
+"""A range of IPv4 addresses."""
 
-Cidr = IPv4Network
+
+def _word_or_list(value: Any) -> str:
+    return "<list>" if isinstance(value, list | tuple) else "<word>"
+
+
+def _word_or_map(value: Any) -> str:
+    return "<map>" if isinstance(value, dict) else "<word>"
+
+
+WORD_OR_LIST = Discriminator(_word_or_list)
+WORD_OR_MAP = Discriminator(_word_or_map)
+
+AllOrNames = Annotated[
+    Annotated[Literal["all"], Tag("<word>")] | Annotated[list[Name], Tag("<list>")], WORD_OR_LIST
+]
+"""`all`, or a list of names."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from netctl.model.base import Model, Name
+from netctl.model.base import AllOrNames, Model, Name
 
 
 class FirewallRule(Model):
@@ -20,7 +20,7 @@ class NetworkFunction(Model):
     """A packet processor: inline, or a tap that gets a copy."""
 
     mode: Literal["inline", "tap"]
-    hosts: Literal["all"] | list[Name] = Field("all", description="One instance on each.")
+    hosts: AllOrNames = Field("all", description="One instance on each.")
     kind: Literal["namespace", "qemu"] = "namespace"
     image: Name | None = None
     program: str = Field("bridge", description="bridge, firewall, capture, ids, delay, or a command.")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
 from typing import Any, Literal
 
 from pydantic import Field
 
-from netctl.model.base import Model, Name, PortNumber, VlanId
+from netctl.model.base import Address, Duration, Model, Name, PortNumber, VlanId
 
 Protocol = Literal["icmp", "icmp6", "arp", "tcp", "udp"]
 Expectation = Literal["delivered", "dropped", "rejected"]
@@ -25,12 +24,10 @@ class Probe(Model):
     size: int | None = Field(None, ge=0, le=65000, strict=True, description="Octets of payload.")
     count: int = Field(1, ge=1, le=10000, strict=True, description="Packets to send.")
     expect: Expectation = "delivered"
-    through: list[Name] | None = Field(
-        None, description="Exactly these network functions, in this order."
-    )
+    through: list[Name] | None = Field(None, description="Exactly these network functions, in this order.")
     on_uplink: str | None = Field(None, description="The uplink that the packet leaves on.")
     via: list[Name] | None = Field(None, description="The switches that it crosses.")
-    snat: IPv4Address | None = Field(None, description="The sender as the receiver sees it.")
+    snat: Address | None = Field(None, description="The sender as the receiver sees it.")
 
 
 class Migration(Model):
@@ -49,8 +46,8 @@ class Step(Model):
     traffic: Probe | None = None
     apply: dict[str, Any] | None = None
     migrate: Migration | None = None
-    within: str | None = Field(None, description="How long a check may take to come true, such as 2s.")
-    max_outage: str | None = Field(None, description="The longest gap that traffic may see.")
+    within: Duration | None = Field(None, description="How long a check may take to come true, such as 2s.")
+    max_outage: Duration | None = Field(None, description="The longest gap that traffic may see.")
     rarp: list[Name] | None = Field(None, description="Subnets on which a RARP must be seen.")
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from netctl.model.base import Mac, Model, Mtu, Name, VlanId
+from netctl.model.base import Address, Interface, Mac, Model, Mtu, Name, Network, VlanId
 
 
 class Switch(Model):
@@ -30,8 +29,8 @@ class Fabric(Model):
 class StaticRoute(Model):
     """A route of a bare machine."""
 
-    to: IPv4Network
-    via: IPv4Address
+    to: Network
+    via: Address
 
 
 class Physical(Model):
@@ -39,8 +38,8 @@ class Physical(Model):
 
     switch: Name = Field(description="The ToR that it hangs on.")
     vlan: VlanId | None = Field(None, description="The access VLAN of its port. Default: untagged.")
-    ip: IPv4Interface | None = Field(None, description="Its address with the prefix length.")
-    gateway: IPv4Address | None = Field(None, description="Its default gateway.")
+    ip: Interface | None = Field(None, description="Its address with the prefix length.")
+    gateway: Address | None = Field(None, description="Its default gateway.")
     mac: Mac | None = Field(None, description="Default: assigned, then stable.")
     routes: list[StaticRoute] = Field(default_factory=list, description="Further routes.")
     kind: Literal["machine", "router"] = Field("machine", description="`router`: runs FRR with BGP.")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from netctl.model.base import Model, Mtu, Name, Rate
+from netctl.model.base import Flag, Model, Mtu, Name, Rate
 
 MAX_HOSTS = 32
 """Hosts of one cluster (seed: "Maximum cluster size: 32")."""
@@ -45,7 +45,7 @@ class UplinkSettings(Model):
     uplinks: list[UplinkName] | None = None
     bond: BondMode | None = None
     lacp: LacpMode | None = None
-    lacp_fallback: bool | None = None
+    lacp_fallback: Flag | None = None
     mtu: Mtu | None = None
 
 
@@ -57,10 +57,8 @@ class VirtualSwitch(Model):
     )
     bond: BondMode = Field("active-backup", description="How the uplinks share the traffic.")
     lacp: LacpMode | None = Field(None, description="Default: active with balance-tcp, else off.")
-    lacp_fallback: bool = Field(
+    lacp_fallback: Flag = Field(
         False, description="Fall back to active-backup while the partner does not answer LACP."
     )
     mtu: Mtu | None = Field(None, description="Default: the fabric's.")
-    per_host: dict[Name, UplinkSettings] = Field(
-        default_factory=dict, description="Where a host differs."
-    )
+    per_host: dict[Name, UplinkSettings] = Field(default_factory=dict, description="Where a host differs.")

@@ -1,14 +1,15 @@
-"""The intent: the file as written (`LabFile`), and the same with every default and assignment decided (`Intent`)."""
+"""The intent: the file as written (`LabFile`), and the same with everything decided (`Intent`)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from pydantic import Field
 
+from netctl.errors import Problem
 from netctl.model.base import Model, Name
 from netctl.model.chain import NetworkFunction, ServiceChain
 from netctl.model.check import Check
@@ -34,9 +35,7 @@ class LabFile(Model):
     subnets: dict[Name, Subnet] = Field(default_factory=dict)
     vpcs: dict[Name, Vpc] = Field(default_factory=dict)
     vms: dict[Name, Vm] = Field(default_factory=dict)
-    physical: dict[Name, Physical] = Field(
-        default_factory=dict, description="Bare machines on the fabric."
-    )
+    physical: dict[Name, Physical] = Field(default_factory=dict, description="Bare machines on the fabric.")
     address_groups: dict[Name, AddressGroup] = Field(default_factory=dict)
     service_groups: dict[Name, ServiceGroup] = Field(default_factory=dict)
     policies: dict[Name, Policy] = Field(default_factory=dict)
@@ -135,21 +134,26 @@ class Machine:
 class Assignments:
     """What netctl decided where the file leaves it open. Kept with the lab so that it stays the same.
 
-    `nics` maps vm/index to (number, MAC, address or ""), `hosts` a host to its number, `placement` a
-    VM to its host, `machines` a bare machine to its MAC.
+    `nics` maps vm/index to (number, MAC or "", address or ""), where "" stands for what the file says
+    itself or what needs none; `hosts` a host to its number; `placement` a VM that the file does not
+    place to its host; `machines` a bare machine to its MAC. `slots` gives every VM a place of its own on
+    its host, counted from 0: whoever comes next takes the lowest one that is free anywhere.
     """
 
     hosts: Mapping[str, int] = field(default_factory=dict)
     placement: Mapping[str, str] = field(default_factory=dict)
     nics: Mapping[str, tuple[int, str, str]] = field(default_factory=dict)
     machines: Mapping[str, str] = field(default_factory=dict)
+    slots: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Intent:
     """The whole intent, every default and assignment decided; all mappings sorted by name.
 
-    `links` are the fabric's links between switches, `rstp` says whether they have a loop.
+    `switches` and `links` (the fabric's links between switches) are in the file's order; `rstp` says
+    whether the links have a loop. `placement` maps every VM to its host. `locate("vms", "web1", "nics", 0)`
+    is the line and column, counted from 1, of that key or item in the file.
     """
 
     file: LabFile
@@ -160,6 +164,9 @@ class Intent:
     hosts: Mapping[str, Hypervisor]
     ports: tuple[Port, ...]
     machines: Mapping[str, Machine]
+    placement: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[Problem, ...] = field(default=(), compare=False)
+    locate: Callable[..., tuple[int, int]] | None = field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:

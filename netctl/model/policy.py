@@ -2,20 +2,60 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, Tag
 
-from netctl.model.base import Model, Name
+from netctl.model.base import (
+    WORD_OR_LIST,
+    WORD_OR_MAP,
+    AnyNetwork,
+    Flag,
+    Model,
+    Name,
+    mistake,
+    show,
+)
 
-Selector = dict[str, Any]
-"""Categories that a VM must all have, or `all:`, `any:`, `not:` of selectors."""
+COMBINATIONS = ("all", "any", "not")
+
+
+def _selector(value: Any, at: tuple[str | int, ...] = ()) -> Any:
+    if not isinstance(value, dict) or not value:
+        raise mistake(f"{show(value)} is not a selector of categories", "write it such as {Tier: web}", at)
+    for key, part in value.items():
+        here = (*at, key)
+        if key == "not":
+            _selector(part, here)
+        elif key in COMBINATIONS:
+            if not isinstance(part, list) or not part:
+                raise mistake(
+                    f"`{key}` takes a list of selectors", f"write {key}: [{{Tier: web}}, {{Tier: app}}]", here
+                )
+            for index, inner in enumerate(part):
+                _selector(inner, (*here, index))
+        elif isinstance(part, list):
+            for index, inner in enumerate(part):
+                _category_value(inner, (*here, index))
+        else:
+            _category_value(part, here)
+    return value
+
+
+def _category_value(value: Any, at: tuple[str | int, ...]) -> None:
+    if not isinstance(value, str) or not value:
+        quoted = f'in quotes: "{show(value)}"' if isinstance(value, int | float) else "such as web"
+        raise mistake(f"{show(value)} is not a category's value", f"write a word, {quoted}", at)
+
+
+Selector = Annotated[dict[str, Any], BeforeValidator(_selector, json_schema_input_type=dict[str, Any])]
+"""Categories that a VM must all have (a list of values: any of them), or `all:`, `any:`, `not:` of
+selectors."""
 
 Service = str
 """`tcp/80`, `udp/5000-5010`, `icmp`, `icmp/8`, a bare protocol, or a service group."""
 
-Peer = Selector | str
+Peer = Annotated[Annotated[Selector, Tag("<map>")] | Annotated[str, Tag("<word>")], WORD_OR_MAP]
 """A category selector, an address group, a subnet, a VPC, a CIDR, or `any`."""
 
 
@@ -37,20 +77,37 @@ class OutboundRule(Model):
     chain: Name | None = None
 
 
+class IntraServices(Model):
+    """Services between VMs of the secured group."""
+
+    services: list[Service] = Field(min_length=1)
+
+
+IntraGroup = Annotated[
+    Annotated[Literal["allow", "deny"], Tag("<word>")] | Annotated[IntraServices, Tag("<map>")], WORD_OR_MAP
+]
+"""`allow`, `deny`, or the services that are allowed."""
+
+Scope = Annotated[
+    Annotated[Literal["all", "vlan"], Tag("<word>")] | Annotated[list[Name], Tag("<list>")], WORD_OR_LIST
+]
+"""`all`, `vlan`, or a list of VPCs."""
+
+
 class Policy(Model):
     """A security policy; quarantine is evaluated first, then isolation, then application."""
 
     type: Literal["application", "isolation", "quarantine", "shared-service"]
     mode: Literal["enforce", "monitor", "save"] = "enforce"
-    scope: Literal["all", "vlan"] | list[Name] = "all"
+    scope: Scope = "all"
     secured: Selector | None = Field(None, description="The VMs with all of these categories.")
     between: list[Selector] | None = Field(None, description="The two sides of an isolation policy.")
     inbound: list[InboundRule] | None = Field(None, description="Left out: not restricted.")
     outbound: list[OutboundRule] | None = Field(None, description="Left out: not restricted.")
-    intra_group: Literal["allow", "deny"] | dict[str, Any] = "deny"
-    hit_log: bool = False
+    intra_group: IntraGroup = "deny"
+    hit_log: Flag = False
     chain: Name | None = None
 
 
-AddressGroup = list[IPv4Network | IPv6Network]
+AddressGroup = list[AnyNetwork]
 ServiceGroup = list[Service]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Address
 from typing import Literal
 
 from pydantic import Field
 
-from netctl.model.base import Model, Mtu, Name, Range, VlanId
+from netctl.model.base import Address, Flag, Model, Mtu, Name, Network, Network6, Range, VlanId
 from netctl.model.host import SwitchName
 
 SubnetType = Literal["vlan", "vlan-basic", "overlay", "external"]
@@ -20,21 +20,36 @@ class Subnet(Model):
     vlan: VlanId | None = Field(None, description="VLAN ID; needed by all types but overlay.")
     virtual_switch: SwitchName | None = Field(None, description="Whose uplinks it uses. Default: vs0.")
     vpc: Name | None = Field(None, description="The VPC of an overlay subnet.")
-    cidr: IPv4Network | None = Field(None, description="Its addresses. Left out: unmanaged.")
-    cidr6: IPv6Network | None = Field(None, description="Its IPv6 addresses.")
-    gateway: IPv4Address | None = Field(
+    cidr: Network | None = Field(None, description="Its addresses. Left out: unmanaged.")
+    cidr6: Network6 | None = Field(None, description="Its IPv6 addresses.")
+    gateway: Address | None = Field(
         None, description="Default for overlay subnets: the first address of the CIDR."
     )
     pool: list[Range] | None = Field(
         None, description="Ranges to assign from. Default: every address but the gateway and the first."
     )
-    dhcp: bool = Field(False, description="Answer DHCP.")
-    dhcp_server: IPv4Address | None = Field(None, description="Default: the last address of the CIDR.")
-    dns: list[IPv4Address] = Field(default_factory=list, description="DNS servers told by DHCP.")
+    dhcp: Flag = Field(False, description="Answer DHCP.")
+    dhcp_server: Address | None = Field(None, description="Default: the last address of the CIDR.")
+    dns: list[Address] = Field(default_factory=list, description="DNS servers told by DHCP.")
     domain: str | None = Field(None, description="Domain name told by DHCP.")
     lease_time: int | None = Field(None, ge=60, description="Seconds of a DHCP lease.")
-    mtu: Mtu | None = Field(
-        None, description="Default: 1500, for overlay less where the fabric needs it."
-    )
+    mtu: Mtu | None = Field(None, description="Default: 1500, for overlay less where the fabric needs it.")
     chain: Name | None = Field(None, description="A service chain for all of its traffic.")
     clusters: list[Name] | None = Field(None, description="Clusters it exists in. Default: all.")
+
+    @property
+    def managed(self) -> bool:
+        """Whether netctl knows the subnet's addresses."""
+        return self.cidr is not None
+
+    @property
+    def switch(self) -> SwitchName:
+        """The virtual switch whose uplinks it uses."""
+        return self.virtual_switch or "vs0"
+
+    @property
+    def router(self) -> IPv4Address | None:
+        """The gateway: as written, for an overlay subnet else the first address; None where nobody routes."""
+        if self.gateway is None and self.type == "overlay" and self.cidr is not None:
+            return self.cidr.network_address + 1
+        return self.gateway

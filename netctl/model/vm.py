@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from netctl.model.base import Mac, Model, Name, Rate, VlanId
+from netctl.model.base import Flag, Mac, Model, Name, Rate, VlanId, _address
 
 NicMode = Literal["access", "trunk"]
+
+
+def _address_or_dhcp(value: Any) -> Any:
+    return value if value == "dhcp" else _address(value)
+
+
+NicAddress = Annotated[IPv4Address | Literal["dhcp"], BeforeValidator(_address_or_dhcp)]
+"""An address, or `dhcp`."""
 
 
 class Nic(Model):
     """A NIC of a VM."""
 
     subnet: Name = Field(description="Its subnet; a trunk's native VLAN.")
-    ip: IPv4Address | Literal["dhcp"] | None = Field(
+    ip: NicAddress | None = Field(
         None, description="Default: from the pool, then stable. `dhcp`: the guest asks."
     )
     mac: Mac | None = Field(None, description="Default: assigned from OUI 50:6b:8d, then stable.")
@@ -27,9 +35,7 @@ class Nic(Model):
     link: Literal["up", "down"] = Field("up", description="The state of its link.")
     chain: Name | None = Field(None, description="A service chain for its traffic.")
     mirror: str | None = Field(None, description="A NIC (vm/1) or uplink (hv1/eth0) to mirror to it.")
-    port_security: bool = Field(
-        True, description="Refuse frames with another sender's MAC or IP address."
-    )
+    port_security: Flag = Field(True, description="Refuse frames with another sender's MAC or IP address.")
 
 
 class Vm(Model):

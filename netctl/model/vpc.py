@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, Tag
 
-from netctl.model.base import Model, Name, PortNumber
+from netctl.model.base import WORD_OR_MAP, Address, Flag, Model, Name, Network, PortNumber
 
 
 class ExternalAttachment(Model):
     """A way out of a VPC over an external subnet."""
 
     subnet: Name = Field(description="The external subnet.")
-    nat: bool = Field(True, description="Translate the VPC's addresses (SNAT) or not.")
+    nat: Flag = Field(True, description="Translate the VPC's addresses (SNAT) or not.")
     gateway_hosts: list[Name] = Field(
         default_factory=list, description="Hosts of the gateway, the active one first. Default: all."
     )
-    router_ip: IPv4Address | None = Field(None, description="Default: from the external subnet's pool.")
-    snat_ip: IPv4Address | None = Field(None, description="Default: the router's.")
+    router_ip: Address | None = Field(None, description="Default: from the external subnet's pool.")
+    snat_ip: Address | None = Field(None, description="Default: the router's.")
 
 
 class Route(Model):
     """A route of a VPC."""
 
-    to: IPv4Network
+    to: Network
     via: str = Field(description="An external subnet of the VPC, or an address.")
+
+
+class Reroute(Model):
+    """Where a routing policy sends a packet instead."""
+
+    reroute: Address
+
+
+Action = Annotated[
+    Annotated[Literal["permit", "deny", "reroute"], Tag("<word>")] | Annotated[Reroute, Tag("<map>")],
+    WORD_OR_MAP,
+]
 
 
 class RoutingPolicy(Model):
@@ -38,19 +49,19 @@ class RoutingPolicy(Model):
     protocol: Literal["any", "tcp", "udp", "icmp"] = "any"
     port: PortNumber | None = None
     ports: list[PortNumber] = Field(default_factory=list)
-    action: Literal["permit", "deny", "reroute"] | dict[Literal["reroute"], IPv4Address] = "permit"
-    reroute: IPv4Address | None = Field(None, description="Where to, with action reroute.")
+    action: Action = "permit"
+    reroute: Address | None = Field(None, description="Where to, with action reroute.")
 
 
 class LoadBalancer(Model):
     """A layer 4 load balancer."""
 
-    vip: IPv4Address = Field(description="The virtual address, in the VPC or external.")
+    vip: Address = Field(description="The virtual address, in the VPC or external.")
     port: PortNumber
     protocol: Literal["tcp", "udp"] = "tcp"
     backends: list[str] = Field(description="VM:PORT, VM/NIC:PORT or ADDRESS:PORT each.")
-    health_check: bool = False
-    affinity: bool = False
+    health_check: Flag = False
+    affinity: Flag = False
 
 
 class Vpc(Model):
@@ -59,10 +70,10 @@ class Vpc(Model):
     type: Literal["regular", "transit"] = "regular"
     external: list[ExternalAttachment] = Field(default_factory=list)
     routes: list[Route] = Field(default_factory=list)
-    floating_ips: dict[IPv4Address, str] = Field(
+    floating_ips: dict[Address, str] = Field(
         default_factory=dict, description="External address to VM or VM/NIC index."
     )
-    routable: list[IPv4Network] = Field(
+    routable: list[Network] = Field(
         default_factory=list, description="Externally routable prefixes (no-NAT)."
     )
     routing_policies: list[RoutingPolicy] = Field(default_factory=list)

@@ -1,0 +1,42 @@
+"""YAML -> model: every mistake of a file at once, each with its place and the next step.
+
+Importing this costs nothing; the parser and the models are imported when first needed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from netctl.model.intent import Assignments, Intent, LabFile
+
+__all__ = ["assign", "load", "loads"]
+
+
+def load(path: Path | str, assignments: Assignments | None = None, *, supported_only: bool = True) -> Intent:
+    """The intent of a file, with every default and assignment decided.
+
+    What `assignments` decided before stays as it is where it may. `Intent.warnings` holds what is allowed
+    but looks wrong. Raises InputError with every problem of the file. `supported_only=False` lets pass what
+    this version cannot build yet (netctl.intent.supported).
+    """
+    from netctl.intent import stages
+
+    return stages.load(path, assignments, supported_only=supported_only)
+
+
+def loads(
+    text: str, file: str = "<text>", assignments: Assignments | None = None, *, supported_only: bool = True
+) -> Intent:
+    """As `load`, of a text; `file` is what its problems call it."""
+    from netctl.intent import stages
+
+    return stages.loads(text, file, assignments, supported_only=supported_only)
+
+
+def assign(lab: LabFile, assignments: Assignments | None = None) -> Assignments:
+    """What netctl decides where the file leaves it open; pure. See netctl.intent.assign."""
+    from netctl.intent.assign import assign as decide
+
+    return decide(lab, assignments)

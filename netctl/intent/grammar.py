@@ -1,0 +1,337 @@
+"""Plain values -> model: types, ranges, names and unknown keys, every mistake with what to write instead.
+
+The model is pydantic's to build; the words are ours. What is wrong is cut out of a copy of the values and
+the rest is built again, so that the later stages can look at all that is right.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Iterator
+from difflib import get_close_matches
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from netctl.errors import Problem
+from netctl.intent.source import Document, Path_
+from netctl.model.base import NAME_PATTERN, show
+from netctl.model.intent import LabFile
+
+_ROUNDS = 20
+
+MISPLACED = {
+    ("InboundRule", "to"): "an inbound rule says `from` whom; what goes `to` whom is an outbound rule",
+    ("OutboundRule", "from"): "an outbound rule says `to` whom; what comes `from` whom is an inbound rule",
+}
+"""Unknown keys that need more of an answer than the nearest known one, by model."""
+
+
+def build(document: Document) -> tuple[LabFile, list[Problem], set[Path_]]:
+    """The model of all that is right, the problems with the rest, and the paths of what was cut out."""
+    if document.data is not None and not isinstance(document.data, dict):
+        hint = "write keys with values, from `name: my-lab` on"
+        message = f"a lab is a mapping, this is {_kind(document.data)}"
+        return _nothing(), [document.problem((), message, hint)], {()}
+    problems: list[Problem] | None = None
+    broken: set[Path_] = set()
+    data: dict[str, Any] = dict(document.data or {})
+    copied = {id(data)}
+    for _ in range(_ROUNDS):
+        try:
+            return LabFile.model_validate(data), problems or [], broken
+        except ValidationError as error:
+            mistakes = error.errors(include_url=False)
+        if problems is None:
+            problems = [_explain(mistake, document) for mistake in mistakes]
+        for path in {_culprit(mistake, data) for mistake in mistakes}:
+            broken.add(path)
+            _cut(data, path, copied)
+    return _nothing(), problems or [], {()}
+
+
+def _nothing() -> LabFile:
+    return LabFile(name="unnamed")
+
+
+def _culprit(mistake: ErrorDetails, data: Any) -> Path_:
+    """What has to go for the rest to be built: the value itself, or what cannot be without it."""
+    path, found = _resolve(mistake["loc"], data)
+    if not found and len(path) > 1:
+        path = path[:-1]
+    if path[:1] == ("checks",) and len(path) == 2:
+        return path
+    while path and isinstance(path[-1], int):  # the items behind it keep their numbers: the whole list goes
+        path = path[:-1]
+    return path
+
+
+def _cut(data: dict[str, Any], path: Path_, copied: set[int]) -> None:
+    owner: Any = data
+    for step in path[:-1]:
+        if not _has(owner, step):
+            return
+        inner = owner[step]
+        if id(inner) not in copied and isinstance(inner, dict | list):
+            inner = inner.copy()
+            copied.add(id(inner))
+            owner[step] = inner
+        owner = inner
+    if path in (("name",), ()):
+        data["name"] = "unnamed"
+    elif isinstance(owner, list) and isinstance(path[-1], int):
+        owner[path[-1]] = {}
+    elif isinstance(owner, dict):
+        owner.pop(path[-1], None)
+
+
+def _has(value: Any, step: str | int) -> bool:
+    if isinstance(value, list):
+        return isinstance(step, int) and step < len(value)
+    return isinstance(value, dict) and step in value
+
+
+def _resolve(location: tuple[str | int, ...], data: Any) -> tuple[Path_, bool]:
+    """Pydantic's location as a path into the values, and whether there is a value."""
+    path: list[str | int] = []
+    value: Any = data
+    found = True
+    for step in location:
+        if _has(value, step):
+            value = value[step]
+        elif isinstance(step, str) and (step == "[key]" or step.startswith("<")):
+            continue  # a mapping's key, or the tag of a union's branch
+        else:
+            value, found = None, False
+        path.append(step)
+    return tuple(path), found
+
+
+# --- words ---------------------------------------------------------------------------------------
+
+
+def path_text(path: Path_) -> str:
+    """A path as users read it: vms.web1.nics[0].ip."""
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{show(step)}" if text else show(step)
+    return text
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """`did you mean ...?`, or nothing."""
+    close = get_close_matches(word[:64].lower(), known, 1, 0.6)
+    return f"did you mean `{close[0]}`?" if close else ""
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return f"the truth value {show(value)}"
+    if isinstance(value, int | float):
+        return f"the number {show(value)}"
+    if isinstance(value, str):
+        return f"the text {show(value)!r}"
+    return show(value)
+
+
+def _explain(mistake: ErrorDetails, document: Document) -> Problem:
+    path, _ = _resolve(mistake["loc"], document.data)
+    is_key = mistake["loc"][-1:] == ("[key]",)
+    context: dict[str, Any] = mistake.get("ctx", {})
+    path += tuple(context.get("at", ()))
+    where = path_text(path)
+    kind, value = mistake["type"], mistake["input"]
+    if kind == "extra_forbidden":
+        owner = _model_at(path[:-1])
+        inside = f" in {path_text(path[:-1])}" if len(path) > 1 else ""
+        return document.problem(
+            path, f"unknown key `{show(path[-1])}`{inside}", _known_keys(str(path[-1]), owner), key=True
+        )
+    if kind == "missing":
+        owner = _model_at(path[:-1])
+        info = _field(owner, str(path[-1]))
+        about = f": {info.description}" if info and info.description else ""
+        inside = path_text(path[:-1]) or "the lab"
+        return document.problem(
+            path[:-1], f"{inside} lacks `{path[-1]}`", f"write `{path[-1]}: ...`{about}", key=True
+        )
+    if kind == "mistake":
+        what, hint = context["what"], context["hint"]
+    else:
+        what, hint = _refused(kind, value, context, path, is_key)
+    return document.problem(path, f"{where}: {what}", hint, key=is_key)
+
+
+def _refused(kind: str, value: Any, context: dict[str, Any], path: Path_, is_key: bool) -> tuple[str, str]:
+    info = _field(_model_at(path[:-1]), str(path[-1])) if path else None
+    shown = show(value)
+    if kind == "string_pattern_mismatch":
+        return _bad_name(shown, context.get("pattern", ""))
+    if kind == "string_type":
+        if isinstance(value, bool | int | float):
+            return f"text belongs here, this is {_kind(value)}", f'put it in quotes: "{shown}"'
+        return f"a word belongs here, this is {_kind(value)}", _about(info) or "write a single word"
+    if kind in ("int_type", "int_from_float", "float_type", "float_parsing"):
+        if isinstance(value, str) and re.fullmatch(r"[-+]?0*[0-9]{1,9}", value, re.ASCII):
+            plain = int(value)
+            why = (
+                "a leading zero could mean octal" if value.lstrip("+-").startswith("0") else "without quotes"
+            )
+            return f"a number belongs here, this is {_kind(value)}", f"write {plain} ({why})"
+        return f"a whole number belongs here, this is {_kind(value)}", _about(info)
+    if kind in ("greater_than_equal", "less_than_equal", "greater_than", "less_than"):
+        low, high = _bounds(info)
+        limit = next(iter(context.values()))
+        which = "less" if kind.startswith("greater") else "more"
+        than = f"from {low} to {high}" if low is not None and high is not None else f"{limit} or "
+        if high is None or low is None:
+            than = f"{limit} or {'more' if which == 'less' else 'less'}"
+        return f"{shown} is {which} than {limit}", f"write {than}"
+    if kind == "literal_error":
+        words = [word.strip(" '") for word in re.split(r", | or ", context["expected"])]
+        close = nearest(value, words) if isinstance(value, str) else ""
+        return f"{shown} is none of {', '.join(words)}", close or f"write {_or(words)}"
+    if kind in ("list_type", "tuple_type"):
+        hint = f"write [{shown}]" if isinstance(value, str | int | float) else "write a list: [..., ...]"
+        return f"a list belongs here, this is {_kind(value)}", hint
+    if kind in ("dict_type", "model_type", "model_attributes_type"):
+        if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+            hint = f"write {{{', '.join(f'{show(item)}: {{}}' for item in value[:3])}}}"
+            hint = f"{hint[:-1]}, ...}}" if len(value) > 3 else hint
+        else:
+            hint = "write keys with values: {key: value}, or one `key: value` a line, indented"
+        return f"a mapping belongs here, this is {_kind(value)}", hint
+    if kind in ("too_short", "too_long"):
+        limit = context.get("min_length", context.get("max_length"))
+        count = context.get("actual_length")
+        at = "at least" if kind == "too_short" else "at most"
+        return f"there are {count} here, {at} {limit} belong here", _about(info)
+    if kind == "string_too_short":
+        return "there is nothing here", _about(info)
+    message = str(context.get("error") or kind.replace("_", " "))
+    return f"{shown} is not right here ({message})", _about(info)
+
+
+def _bad_name(shown: str, pattern: str) -> tuple[str, str]:
+    if pattern == NAME_PATTERN:
+        better = re.sub(r"[^a-z0-9]+", "-", shown.lower()).strip("-")
+        better = re.sub(r"^[0-9-]+", "", better)[:32] if not better[:1].isalpha() else better[:32]
+        such = f", such as {better}" if better else ""
+        return (
+            f"`{shown}` is not a name",
+            f"a name is a lower-case letter, then letters, digits and dashes, 32 at most{such}",
+        )
+    what = {"^eth": "an uplink (eth0, eth1, ...)", "^vs[": "a virtual switch (vs0, vs1, ...)"}.get(
+        pattern[:4]
+    )
+    return f"`{shown}` is not {what or 'right here'}", f"write {what}" if what else ""
+
+
+def _about(info: FieldInfo | None) -> str:
+    return info.description or "" if info else ""
+
+
+def _or(words: list[str]) -> str:
+    return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+
+
+def _known_keys(key: str, owner: type[BaseModel] | None) -> str:
+    if owner is None:
+        return "remove it"
+    special = MISPLACED.get((owner.__name__, key))
+    if special:
+        return special
+    known = _keys(owner)
+    close = nearest(key, known)
+    if close:
+        return close
+    for field in known:
+        inner = _model_of(owner.model_fields[_attribute(owner, field)].annotation, through=True)
+        if inner and key in _keys(inner):
+            return f"`{key}` belongs inside `{field}`"
+    return f"the keys here are {', '.join(known)}" if known else "there are no keys here yet: write {}"
+
+
+# --- the model, as a map of keys -----------------------------------------------------------------
+
+
+@cache
+def _names(model: type[BaseModel]) -> dict[str, str]:
+    return {info.alias or attribute: attribute for attribute, info in model.model_fields.items()}
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return list(_names(model))
+
+
+def _attribute(model: type[BaseModel], key: str) -> str:
+    return _names(model)[key]
+
+
+def _field(model: type[BaseModel] | None, key: str) -> FieldInfo | None:
+    return model.model_fields.get(_names(model).get(key, "")) if model else None
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    """The members of a union, through Annotated."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _parts(get_args(annotation)[0])
+    elif origin in (Union, types.UnionType):
+        for part in get_args(annotation):
+            yield from _parts(part)
+    else:
+        yield annotation
+
+
+def _model_of(annotation: Any, through: bool = False) -> type[BaseModel] | None:
+    """The model that a type holds; `through`: also inside of its lists and mappings."""
+    for part in _parts(annotation):
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            return part
+        if through and get_origin(part) in (list, dict):
+            return _model_of(get_args(part)[-1], through)
+    return None
+
+
+def _model_at(path: Path_) -> type[BaseModel] | None:
+    annotation: Any = LabFile
+    for step in path:
+        model = _model_of(annotation)
+        if model is not None:
+            info = _field(model, str(step))
+            if info is None:
+                return None
+            annotation = info.annotation
+            continue
+        wanted = list if isinstance(step, int) else dict
+        for part in _parts(annotation):
+            if get_origin(part) is wanted:
+                annotation = get_args(part)[-1]
+                break
+        else:
+            return None
+    return _model_of(annotation)
+
+
+def _bounds(info: FieldInfo | None) -> tuple[Any, Any]:
+    low = high = None
+    found: list[Any] = list(info.metadata) if info else []
+    annotations = [info.annotation] if info else []
+    while annotations:
+        annotation = annotations.pop()
+        if get_origin(annotation) is Annotated:
+            for extra in get_args(annotation)[1:]:
+                found += extra.metadata if isinstance(extra, FieldInfo) else [extra]
+        if get_origin(annotation) is not Literal:
+            annotations += (
+                get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
+            )
+    for item in found:
+        low = getattr(item, "ge", low)
+        high = getattr(item, "le", high)
+    return low, high
