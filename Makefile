@@ -1,0 +1,57 @@
+# Two targets are all that a newcomer needs: `make demo` and `make test`. Both do their own set-up, once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+BIN := .venv/bin
+BINDIR ?= /usr/local/bin
+# Namespaces, links and OVS need root; a user who is not root gets there with sudo.
+ROOT := $(shell [ "$$(id -u)" = 0 ] || echo "sudo --preserve-env=NETCTL_ENGINE,NETCTL_ENGINE_DIR")
+PYTEST_ARGS ?=
+
+.PHONY: help setup install uninstall demo test test-pure test-live lint bench soak docs clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
+
+setup:  ## install what is missing: system packages, .venv, the engine (idempotent; offline when done)
+	@scripts/setup
+
+install: setup  ## put netctl into the PATH
+	@$(ROOT) ln -sfn "$(CURDIR)/$(BIN)/netctl" "$(BINDIR)/netctl"
+	@echo "$(BINDIR)/netctl -> $(CURDIR)/$(BIN)/netctl"
+
+uninstall:  ## take netctl out of the PATH and remove the engine
+	@$(ROOT) rm -rf "$(BINDIR)/netctl" "$${NETCTL_ENGINE_DIR:-/var/lib/netctl/engine}"
+
+demo: setup  ## bring up the flagship lab, run its checks, show what was sent and seen, take it down
+	@$(ROOT) scripts/demo
+
+test: setup lint  ## everything: lint, unit, golden, property and live tests
+	$(ROOT) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-pure: setup  ## the tests that need no root
+	$(BIN)/python -m pytest tests/unit tests/golden tests/property $(PYTEST_ARGS)
+
+test-live: setup  ## the tests on real namespaces, OVS and OVN
+	$(ROOT) $(BIN)/python -m pytest tests/live $(PYTEST_ARGS)
+
+lint: setup  ## ruff, mypy --strict, and the one-way rule of the packages
+	@echo "ruff" >&2;         $(BIN)/ruff check --quiet .
+	@echo "mypy" >&2;         $(BIN)/mypy --no-error-summary
+	@echo "import rules" >&2; $(BIN)/lint-imports --no-timing >.venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
+
+bench: setup  ## measure, and compare with plain Mininet
+	$(ROOT) $(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+soak: setup  ## up, change and down again and again, with kills between
+	$(ROOT) $(BIN)/python -m benchmarks.soak $(SOAK_ARGS)
+
+docs: setup  ## write the reference that is generated from the code
+	$(BIN)/python scripts/docs.py
+
+clean:  ## remove .venv and caches (not the engine: make uninstall)
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
