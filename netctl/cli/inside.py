@@ -1,0 +1,124 @@
+"""Commands inside a lab: exec, shell, console."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from netctl.cli import output
+from netctl.cli.options import INSIDE_PANEL, Lab, LabArgument, Node
+from netctl.errors import InputError, MachineError
+
+if TYPE_CHECKING:
+    from netctl.cli.operations import Running
+
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+"""What shells answer for a command that cannot be run, and for one that is not there."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(
+        "exec",
+        rich_help_panel=INSIDE_PANEL,
+        context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
+    )(execute)
+    app.command(rich_help_panel=INSIDE_PANEL)(shell)
+    # console: with the Mininet side
+
+
+def execute(
+    node: Node,
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The command and its arguments.")],
+    lab: Lab = None,
+) -> None:
+    """Run a command in a VM, host, ToR or bare machine; its exit code is the command's.
+
+    Names of the lab resolve: `netctl exec web1 -- ping web2`.
+    """
+    running, name = find(node, lab)
+    words = command[1:] if command[0] == "--" else command
+    if not words:
+        raise InputError("which command?", f"netctl exec {node} -- ip address")
+    environment = _enter(running, name)
+    _become(words, environment)
+
+
+def shell(node: Node, lab: Lab = None) -> None:
+    """Open a shell in a VM, host, ToR or bare machine; a host's has ovs-vsctl, ovn-appctl and so on."""
+    running, name = find(node, lab)
+    environment = _enter(running, name)
+    environment["PS1"] = rf"[{running.name} {name}] \w \$ "
+    environment["HISTFILE"] = ""
+    bash = shutil.which("bash")
+    if bash is None:
+        environment["PS1"] = f"[{running.name} {name}] $ "
+        _become(["sh", "-i"] if sys.stdin.isatty() else ["sh"], environment)
+    # The user's own start-up files would set another prompt and PATH.
+    interactive = ["-i"] if sys.stdin.isatty() else []
+    _become(["bash", "--norc", "--noprofile", *interactive], environment)
+
+
+def console(lab: LabArgument = None) -> None:
+    """Open the Mininet CLI on a running lab: `web1 ping -c1 web2`, `nodes`, `net`, `links`, `pingall`."""
+    from netctl.cli import operations
+
+    running = operations.locate(lab)
+    from dataplane.mininet_lab import console as open_console
+
+    open_console(running.intent)
+
+
+def find(node: str, lab: str | None) -> tuple[Running, str]:
+    """The lab and the node that `NODE` or `LAB.NODE` means."""
+    from netctl.cli import operations
+
+    if lab is None and "." in node:
+        first, _, rest = node.partition(".")
+        if first in operations.known():
+            lab, node = first, rest
+    running = operations.locate(lab)
+    nodes = running.rack.inventory.nodes
+    if node not in nodes or node.startswith("_"):
+        import difflib
+
+        known = sorted(name for name in nodes if not name.startswith("_"))
+        near = difflib.get_close_matches(node, known, n=1)
+        raise InputError(
+            f"the lab {running.name} has no node {node}" + (f"; did you mean {near[0]}?" if near else ""),
+            f"It has {', '.join(known[:40])}{', ...' if len(known) > 40 else ''}.",
+        )
+    return running, node
+
+
+def _enter(running: Running, node: str) -> dict[str, str]:
+    """Move this process into the node; returns the environment for what it will run there."""
+    from dataplane import engine
+    from dataplane.enter import enter, environment, names
+
+    try:
+        tools = engine.find(running.record.engine, warn=output.note).env()
+    except MachineError:
+        tools = {}  # a shell in a lab needs no engine
+    found = os.environ | environment(running.name, node, tools, os.environ.get("PATH", os.defpath))
+    enter(running.rack.inventory.namespace(node), names(running.intent, node))
+    return found
+
+
+def _become(words: list[str], environment: dict[str, str]) -> None:
+    """Replace this process by the command, so that terminal, signals and exit code are the command's own."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execvpe(words[0], words, environment)
+    except FileNotFoundError:
+        output.note(f"netctl: {words[0]}: command not found")
+        raise typer.Exit(NOT_FOUND) from None
+    except OSError as error:
+        output.note(f"netctl: {words[0]}: {error.strerror}")
+        raise typer.Exit(NOT_EXECUTABLE) from None
