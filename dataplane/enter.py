@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from netctl.model import Intent, Port
 
 NAMESPACES = Path("/run/netns")
-RUN = Path("/run/netctl")
 HOSTS = Path("/etc/hosts")
 
 _CLONE_NEWNS = 0x00020000
@@ -107,12 +106,22 @@ def names(intent: Intent, node: str) -> dict[str, str]:
     A VM with several NICs goes by the address that shares a subnet with `node`, else a VPC, else by
     its first; `vm.N` is always the address of NIC N. Hosts go by the address of their br0.
     """
-    here = [port for port in intent.ports if port.vm == node]
+    by_vm: dict[str, list[Port]] = {vm: [] for vm in intent.file.vms}
+    for port in intent.ports:
+        by_vm[port.vm].append(port)
+    subnets = {port.subnet for port in by_vm.get(node, ())}
+    vpcs = {intent.file.subnets[subnet].vpc for subnet in subnets} - {None}
+
+    def distance(port: Port) -> int:
+        if port.subnet in subnets:
+            return 0
+        return 1 if intent.file.subnets[port.subnet].vpc in vpcs else 2
+
     found: dict[str, str] = {}
-    for vm in intent.file.vms:
-        ports = [port for port in intent.ports if port.vm == vm and port.ip is not None]
+    for vm, all_ports in by_vm.items():
+        ports = [port for port in all_ports if port.ip is not None]
         if vm != node and ports:
-            found[vm] = str(_nearest(intent, here, ports).ip)
+            found[vm] = str(min(ports, key=distance).ip)
         for port in ports:
             found[f"{vm}.{port.index}"] = str(port.ip)
     for name, machine in intent.machines.items():
@@ -122,18 +131,6 @@ def names(intent: Intent, node: str) -> dict[str, str]:
         if name != node:
             found[name] = str(host.address.ip)
     return {node: "127.0.1.1"} | found
-
-
-def _nearest(intent: Intent, here: Sequence[Port], there: Sequence[Port]) -> Port:
-    subnets = {port.subnet for port in here}
-    vpcs = {intent.file.subnets[name].vpc for name in subnets} - {None}
-    for port in there:
-        if port.subnet in subnets:
-            return port
-    for port in there:
-        if intent.file.subnets[port.subnet].vpc in vpcs:
-            return port
-    return there[0]
 
 
 # --- environment ----------------------------------------------------------------------------------
@@ -151,16 +148,20 @@ def environment(lab: str, node: str, tools: Mapping[str, str], path: str) -> dic
         tools: the engine's environment (dataplane.engine), OVS_BINDIR among it.
         path: the PATH to put the engine's tools in front of.
     """
-    central = RUN / lab / "_central"
+    from dataplane import store
+    from dataplane.daemons import NORTHBOUND, SOUTHBOUND
+    from dataplane.inventory import CENTRAL
+
+    central = store.directory(lab) / CENTRAL
     found = {
         **tools,
         "PATH": f"{tools['OVS_BINDIR']}:{path}" if "OVS_BINDIR" in tools else path,
-        "OVN_NB_DB": f"unix:{central / 'nb.sock'}",
-        "OVN_SB_DB": f"unix:{central / 'sb.sock'}",
+        "OVN_NB_DB": f"unix:{central / NORTHBOUND}.sock",
+        "OVN_SB_DB": f"unix:{central / SOUTHBOUND}.sock",
         "NETCTL_LAB": lab,
         "NETCTL_NODE": node,
     }
-    directory = RUN / lab / node
+    directory = store.directory(lab) / node
     if directory.is_dir():
         found |= {name: str(directory) for name in ("OVS_RUNDIR", "OVN_RUNDIR", "OVS_LOGDIR", "OVN_LOGDIR")}
     return found

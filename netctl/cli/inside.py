@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
         context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
     )(execute)
     app.command(rich_help_panel=INSIDE_PANEL)(shell)
-    # console: with the Mininet side
+    app.command(rich_help_panel=INSIDE_PANEL)(console)
 
 
 def execute(
