@@ -211,10 +211,10 @@ def _nics(lab: LabFile, given: Mapping[str, tuple[int, str, str]]) -> dict[str, 
         if not isinstance(nic.ip, IPv4Address) and nic.subnet in of_subnet:
             of_subnet[nic.subnet].append(name)
     addresses: dict[str, str] = {}
-    claims = defaults.claims(lab)
+    taken = defaults.taken(lab)
     for subnet, names in of_subnet.items():
         if names and lab.subnets[subnet].cidr is not None:
-            addresses |= _addresses(lab, subnet, names, claims[subnet], given)
+            addresses |= _addresses(lab, subnet, names, taken[subnet], given)
     return {name: (numbers[name], macs.get(name, ""), addresses.get(name, "")) for name in sorted(every)}
 
 
@@ -222,7 +222,7 @@ def _addresses(
     lab: LabFile,
     subnet: str,
     names: list[str],
-    claimed: Mapping[IPv4Address, str],
+    claimed: set[IPv4Address],
     given: Mapping[str, tuple[int, str, str]],
 ) -> dict[str, str]:
     ranges = [(int(part.first), int(part.last)) for part in defaults.pool(lab.subnets[subnet])]

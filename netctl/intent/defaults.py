@@ -6,7 +6,8 @@ ask before anybody knows that the file is right.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from itertools import pairwise
 
@@ -79,7 +80,8 @@ def settings(switch: VirtualSwitch, host: str) -> UplinkSettings:
     if own is not None:
         values |= {name: value for name in names if (value := getattr(own, name)) is not None}
         if own.bond is not None and own.lacp is None and own.bond != switch.bond:
-            values["lacp"] = None  # what was said of another bond mode does not hold for this one
+            # What was said of another bond mode does not hold for this one.
+            values |= {"lacp": None, "lacp_fallback": own.lacp_fallback or False}
     return UplinkSettings.model_construct(**values)
 
 
@@ -129,50 +131,79 @@ def pool(subnet: Subnet) -> tuple[AddressRange, ...]:
     return (AddressRange(first=subnet.cidr.network_address + 2, last=subnet.cidr.broadcast_address - 1),)
 
 
-def claims(lab: LabFile) -> Mapping[str, Mapping[IPv4Address, str]]:
-    """Addresses that somebody has already, by managed subnet, each with who has it (the first one)."""
-    result: dict[str, dict[IPv4Address, str]] = {}
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An address of a managed subnet that the file gives to somebody. `owner` says what it is there."""
+
+    subnet: str
+    address: IPv4Address
+    owner: str
+    path: tuple[str | int, ...]
+
+
+def claims(lab: LabFile) -> Iterator[Claim]:
+    """Every address that the file gives to somebody, by the subnets that it is in or meant for.
+
+    A bare machine's or a VPC's address counts in every subnet of its VLAN or VPC that has it.
+    """
     by_vlan: dict[int | None, list[str]] = {}
+    by_vpc: dict[str, list[str]] = {}
     for name, subnet in lab.subnets.items():
         if subnet.cidr is None:
             continue
-        taken = result[name] = {}
         if subnet.router is not None:
-            taken[subnet.router] = "the gateway"
+            yield Claim(name, subnet.router, f"the gateway of {name}", ("subnets", name, "gateway"))
         server = dhcp_server(subnet)
-        if server is not None:
-            taken.setdefault(server, "the DHCP server")
+        if server is not None and server != subnet.router:
+            yield Claim(name, server, f"the DHCP server of {name}", ("subnets", name, "dhcp_server"))
         if subnet.type != "overlay":
             by_vlan.setdefault(subnet.vlan, []).append(name)
-    for machine, definition in lab.physical.items():
-        for name in by_vlan.get(definition.vlan, ()) if definition.ip else ():
-            assert definition.ip is not None
-            result[name].setdefault(definition.ip.ip, machine)
-    for name, address, who in _vpc_addresses(lab):
-        if name in result:
-            result[name].setdefault(address, who)
-    for vm, definition_ in lab.vms.items():
-        for index, nic in enumerate(definition_.nics):
-            if isinstance(nic.ip, IPv4Address) and nic.subnet in result:
-                result[nic.subnet].setdefault(nic.ip, f"{vm}/{index}")
+        elif subnet.vpc is not None:
+            by_vpc.setdefault(subnet.vpc, []).append(name)
+
+    def among(names: Iterable[str], address: IPv4Address) -> Iterator[str]:
+        for name in names:
+            cidr = lab.subnets[name].cidr
+            if cidr is not None and address in cidr:
+                yield name
+
+    for machine, it in lab.physical.items():
+        if it.ip is not None:
+            for name in among(by_vlan.get(it.vlan, ()), it.ip.ip):
+                yield Claim(name, it.ip.ip, f"the address of {machine}", ("physical", machine, "ip"))
+    for vpc, that in lab.vpcs.items():
+        outside = [one.subnet for one in that.external if one.subnet in lab.subnets]
+        for index, one in enumerate(that.external):
+            if one.subnet not in lab.subnets or lab.subnets[one.subnet].cidr is None:
+                continue
+            here: tuple[str | int, ...] = ("vpcs", vpc, "external", index)
+            if one.router_ip is not None:
+                yield Claim(one.subnet, one.router_ip, f"the router of {vpc}", (*here, "router_ip"))
+            if one.snat_ip is not None and one.snat_ip != one.router_ip:
+                yield Claim(one.subnet, one.snat_ip, f"the SNAT address of {vpc}", (*here, "snat_ip"))
+        for address, target in that.floating_ips.items():
+            for name in among(outside, address):
+                yield Claim(
+                    name, address, f"the floating IP of {target}", ("vpcs", vpc, "floating_ips", str(address))
+                )
+        vips: dict[IPv4Address, str] = {}
+        for balancer, its in that.load_balancers.items():
+            owner = vips.setdefault(its.vip, f"the VIP of {balancer}")  # one address, several ports
+            for name in among([*outside, *by_vpc.get(vpc, ())], its.vip):
+                yield Claim(name, its.vip, owner, ("vpcs", vpc, "load_balancers", balancer, "vip"))
+    for vm, definition in lab.vms.items():
+        for index, nic in enumerate(definition.nics):
+            its_subnet = lab.subnets.get(nic.subnet)
+            if isinstance(nic.ip, IPv4Address) and its_subnet is not None and its_subnet.cidr is not None:
+                where = ("vms", vm, "nics", index, "ip")
+                yield Claim(nic.subnet, nic.ip, f"the address of {vm}/{index}", where)
+
+
+def taken(lab: LabFile) -> dict[str, set[IPv4Address]]:
+    """The addresses that are not for assigning, by managed subnet."""
+    result: dict[str, set[IPv4Address]] = {
+        name: set() for name, subnet in lab.subnets.items() if subnet.cidr is not None
+    }
+    for claim in claims(lab):
+        result[claim.subnet].add(claim.address)
     return result
-
-
-def _vpc_addresses(lab: LabFile) -> Iterator[tuple[str, IPv4Address, str]]:
-    """(subnet, address, whose) of what VPCs hold in their external and their own subnets."""
-    own: dict[str, list[str]] = {}
-    for name, subnet in lab.subnets.items():
-        if subnet.vpc is not None:
-            own.setdefault(subnet.vpc, []).append(name)
-    for name, vpc in lab.vpcs.items():
-        near = [external.subnet for external in vpc.external]
-        for external in vpc.external:
-            for address, what in ((external.router_ip, "router"), (external.snat_ip, "SNAT address")):
-                if address is not None:
-                    yield external.subnet, address, f"the {what} of {name}"
-        for address, target in vpc.floating_ips.items():
-            for subnet_name in near:
-                yield subnet_name, address, f"the floating IP of {target}"
-        for balancer, definition in vpc.load_balancers.items():
-            for subnet_name in (*near, *own.get(name, ())):
-                yield subnet_name, definition.vip, f"the load balancer {balancer}"

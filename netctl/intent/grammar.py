@@ -10,7 +10,6 @@ import re
 import types
 from collections.abc import Iterator
 from difflib import get_close_matches
-from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -19,7 +18,7 @@ from pydantic_core import ErrorDetails
 
 from netctl.errors import Problem
 from netctl.intent.source import Document, Path_
-from netctl.model.base import NAME_PATTERN, show
+from netctl.model.base import NAME_PATTERN, attributes, show
 from netctl.model.intent import LabFile
 
 _ROUNDS = 20
@@ -259,21 +258,16 @@ def _known_keys(key: str, owner: type[BaseModel] | None) -> str:
 # --- the model, as a map of keys -----------------------------------------------------------------
 
 
-@cache
-def _names(model: type[BaseModel]) -> dict[str, str]:
-    return {info.alias or attribute: attribute for attribute, info in model.model_fields.items()}
-
-
 def _keys(model: type[BaseModel]) -> list[str]:
-    return list(_names(model))
+    return list(attributes(model))
 
 
 def _attribute(model: type[BaseModel], key: str) -> str:
-    return _names(model)[key]
+    return attributes(model)[key]
 
 
 def _field(model: type[BaseModel] | None, key: str) -> FieldInfo | None:
-    return model.model_fields.get(_names(model).get(key, "")) if model else None
+    return model.model_fields.get(attributes(model).get(key, "")) if model else None
 
 
 def _parts(annotation: Any) -> Iterator[Any]:

@@ -14,8 +14,9 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 from netctl.errors import InputError, Problem
-from netctl.intent import defaults, grammar, source
+from netctl.intent import defaults, grammar, references, rules, source, supported
 from netctl.intent.assign import HOST_NETWORK, assign, host_address, host_mac
+from netctl.intent.findings import Findings
 from netctl.model.intent import Assignments, Hypervisor, Intent, LabFile, Machine, Port
 
 
@@ -38,11 +39,15 @@ def check(
 ) -> tuple[LabFile, source.Document, tuple[Problem, ...]]:
     """The file as a model, with its places and warnings. Raises InputError with all of its problems."""
     document = source.compose(text, file)
-    lab, problems, _broken = grammar.build(document)
-    problems = document.problems + problems
-    if problems:
-        raise InputError.of(problems)
-    return lab, document, ()
+    lab, mistakes, broken = grammar.build(document)
+    findings = Findings(document, document.problems + mistakes, broken)
+    references.check(lab, findings)
+    rules.check(lab, findings)
+    if not findings.problems and supported_only:
+        supported.check(lab, findings)
+    if findings.problems:
+        raise InputError.of(findings.problems)
+    return lab, document, findings.warnings
 
 
 def decide(lab: LabFile, assigned: Assignments) -> Intent:

@@ -7,6 +7,7 @@ the words for everything that pydantic itself refuses.
 from __future__ import annotations
 
 import re
+from functools import cache
 from ipaddress import (
     AddressValueError,
     IPv4Address,
@@ -65,6 +66,12 @@ class Model(BaseModel):
         if type(data) is dict and None in data.values():
             return {key: value for key, value in data.items() if value is not None}
         return data
+
+
+@cache
+def attributes(model: type[BaseModel]) -> dict[str, str]:
+    """The attributes of a model by the keys that users write."""
+    return {info.alias or attribute: attribute for attribute, info in model.model_fields.items()}
 
 
 def _empty(kind: type[Any]) -> BeforeValidator:

@@ -46,5 +46,8 @@ class Vm(Model):
     image: Name | None = Field(None, description="The image of a qemu VM, from vm-images/.")
     memory: int | None = Field(None, ge=16, description="Mebibytes of memory.")
     affinity: list[Name] = Field(default_factory=list, description="Hosts that it may run on.")
+    anti_affinity: list[Name] = Field(
+        default_factory=list, description="VMs that it should not share a host with."
+    )
     categories: dict[str, str] = Field(default_factory=dict, description="Category to value.")
     nics: list[Nic] = Field(default_factory=list)

@@ -1,0 +1,181 @@
+"""Rules for checks: what can be asked of one packet, and how a story is told."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address
+
+from netctl.intent.findings import Findings
+from netctl.intent.grammar import nearest
+from netctl.intent.source import Path_
+from netctl.model.base import attributes
+from netctl.model.check import Check, Probe, Step
+from netctl.model.intent import LabFile
+
+VERBS = ("check", "fail", "heal", "traffic", "apply", "migrate")
+
+WITH = {"within": ("check",), "max_outage": ("fail", "heal", "apply", "migrate"), "rarp": ("migrate",)}
+"""What goes with which verbs of a step."""
+
+
+def checks(lab: LabFile, findings: Findings) -> None:
+    """A check is a probe or a story."""
+    for index, check in enumerate(lab.checks):
+        path: Path_ = ("checks", index)
+        if ("checks", index) in findings.broken:
+            continue
+        if check.steps is None and findings.sound(*path, "steps"):
+            _probe(lab, findings, check, path)
+        elif check.steps is not None:
+            _story(lab, findings, check, path)
+
+
+def _story(lab: LabFile, findings: Findings, check: Check, path: Path_) -> None:
+    keys = {attribute: key for key, attribute in attributes(Check).items()}
+    for attribute in sorted(check.model_fields_set - {"name", "steps"}):
+        findings.error(
+            (*path, keys[attribute]),
+            f"a check with steps has no `{keys[attribute]}` of its own",
+            "move it into a step: {check: {from: ..., to: ...}}",
+            key=True,
+        )
+    if not check.steps:
+        findings.error(
+            (*path, "steps"), "this story has no steps", "write [{check: {from: ..., to: ...}}]", key=True
+        )
+    for number, step in enumerate(check.steps or ()):
+        _step(lab, findings, step, (*path, "steps", number))
+
+
+def _step(lab: LabFile, findings: Findings, step: Step, path: Path_) -> None:
+    verbs = [verb for verb in VERBS if getattr(step, verb) is not None]
+    if len(verbs) != 1:
+        if findings.sound(*path):
+            findings.error(
+                path,
+                f"a step does one thing, this does {' and '.join(verbs)}"
+                if verbs
+                else "this step does nothing",
+                "write a step each" if verbs else f"write one of {', '.join(VERBS)}",
+            )
+        return
+    verb = verbs[0]
+    for key, owners in WITH.items():
+        if getattr(step, key) is not None and verb not in owners:
+            findings.error(
+                (*path, key),
+                f"`{key}` does not go with `{verb}`",
+                f"it goes with {' or '.join(owners)}",
+                key=True,
+            )
+    for key in ("check", "traffic"):
+        probe: Probe | None = getattr(step, key)
+        if probe is not None:
+            _probe(lab, findings, probe, (*path, key))
+    if step.traffic is not None and step.traffic.expect != "delivered":
+        findings.error(
+            (*path, "traffic", "expect"), "traffic is to be delivered", "ask for drops with a check", key=True
+        )
+    if step.migrate is not None:
+        vm = lab.vms.get(step.migrate.vm)
+        if vm is not None and vm.affinity and step.migrate.to not in vm.affinity:
+            findings.error(
+                (*path, "migrate", "to"),
+                f"{step.migrate.to} is not in the affinity of {step.migrate.vm}",
+                f"write one of {', '.join(vm.affinity)}",
+            )
+    known = list(attributes(LabFile))
+    for key in step.apply or ():
+        if key not in known:
+            findings.error(
+                (*path, "apply", key),
+                f"unknown key `{key}` in a patch of the lab",
+                nearest(key, known) or f"the keys are {', '.join(known)}",
+                key=True,
+            )
+
+
+def _probe(lab: LabFile, findings: Findings, probe: Probe, path: Path_) -> None:
+    for key, attribute in (("from", "from_"), ("to", "to")):
+        if getattr(probe, attribute) is None and findings.sound(*path, key):
+            findings.error(path, f"this check does not say `{key}` whom", f"write {key}: NAME", key=True)
+    if probe.from_ is not None and probe.to is not None and _nic(probe.from_) == _nic(probe.to):
+        findings.error((*path, "to"), f"{probe.to} would send to itself", "name another receiver")
+    if not findings.sound(*path, "protocol") or not findings.sound(*path, "expect"):
+        return
+    protocol, expect = probe.protocol, probe.expect
+    if protocol in ("tcp", "udp"):
+        if probe.port is None and findings.sound(*path, "port"):
+            where = (*path, "protocol")
+            findings.error(where, f"a {protocol} check needs a port", "write port: 80", key=True)
+    elif probe.port is not None:
+        findings.error(
+            (*path, "port"),
+            f"{protocol} has no ports",
+            "remove `port`, or write protocol: tcp or udp",
+            key=True,
+        )
+    if protocol == "arp":
+        if probe.size is not None:
+            findings.error((*path, "size"), "an ARP request has one size", "remove `size`", key=True)
+        if expect == "rejected":
+            findings.error((*path, "expect"), "nobody rejects ARP", "write delivered or dropped")
+    if expect != "delivered":
+        for key in ("snat", "on_uplink"):
+            if getattr(probe, key) is not None:
+                findings.error(
+                    (*path, key),
+                    f"`{key}` is seen where a packet arrives, this one is to be {expect}",
+                    f"remove `{key}`, or write expect: delivered",
+                    key=True,
+                )
+    if probe.snat is not None and protocol in ("arp", "icmp6"):
+        findings.error((*path, "snat"), f"{protocol} is not translated", "remove `snat`", key=True)
+    _uplink(lab, findings, probe, path)
+    _addresses(lab, findings, probe, path)
+
+
+def _uplink(lab: LabFile, findings: Findings, probe: Probe, path: Path_) -> None:
+    if probe.on_uplink is None:
+        return
+    where = (*path, "on_uplink")
+    if probe.from_ in lab.physical:
+        findings.error(
+            where, f"{probe.from_} is a bare machine: it has no uplinks", "remove `on_uplink`", key=True
+        )
+    elif not re.fullmatch(r"eth[0-9]{1,2}", probe.on_uplink, re.ASCII):
+        findings.error(where, f"`{probe.on_uplink[:40]}` is not an uplink", "write eth0, eth1, ...")
+
+
+def _addresses(lab: LabFile, findings: Findings, probe: Probe, path: Path_) -> None:
+    """IP needs an address at both ends."""
+    if probe.protocol == "arp":
+        return
+    for key, end in (("from", probe.from_), ("to", probe.to)):
+        if end is None:
+            continue
+        if end in lab.physical:
+            if lab.physical[end].ip is None and findings.sound("physical", end):
+                findings.error((*path, key), f"{end} has no address", f"write physical.{end}.ip")
+            continue
+        vm, _, index = _nic(end).partition("/")
+        if vm not in lab.vms or not findings.sound("vms", vm) or not index.isdigit():
+            continue
+        nics = lab.vms[vm].nics
+        nic = nics[int(index)] if int(index) < len(nics) else None
+        subnet = lab.subnets.get(nic.subnet) if nic else None
+        if nic is None or subnet is None or isinstance(nic.ip, IPv4Address) or nic.ip == "dhcp":
+            continue
+        if subnet.cidr is None and subnet.cidr6 is None and findings.sound("subnets", nic.subnet):
+            findings.error(
+                (*path, key),
+                f"{end} has no address: {nic.subnet} is unmanaged",
+                f"write subnets.{nic.subnet}.cidr, or check it with protocol: arp",
+            )
+
+
+def _nic(end: str) -> str:
+    return end if "/" in end else f"{end}/0"
+
+
+RULES = (checks,)

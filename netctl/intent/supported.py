@@ -1,0 +1,103 @@
+"""What the grammar has and this version cannot build yet: refused by name and place, never ignored.
+
+Whoever builds a feature deletes its lines here, with nothing else to change in netctl.intent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from netctl.intent.findings import Findings
+from netctl.intent.grammar import path_text
+from netctl.intent.walk import Patterns
+from netctl.model.intent import LabFile
+
+Wanted = Callable[[Any], bool]
+
+
+def written(value: Any) -> bool:
+    """Anything but what stands for nothing."""
+    return value is not None and value is not False and value != [] and value != {}
+
+
+def is_(*values: object) -> Wanted:
+    """One of these values."""
+    return lambda value: value in values
+
+
+def is_address(value: Any) -> bool:
+    """An address in place of a name."""
+    return isinstance(value, str) and value.replace(".", "").replace(":", "").isdigit()
+
+
+_PROBE: tuple[tuple[str, Wanted, str], ...] = (
+    ("protocol", is_("icmp6", "arp"), "checks with icmp6 and arp"),
+    ("expect", is_("rejected"), "checks that expect `rejected`"),
+    ("vlan", written, "checks with tagged frames"),
+    ("through", lambda value: value is not None, "checks of the functions crossed"),
+    ("via", lambda value: value is not None, "checks of the switches crossed"),
+    ("on_uplink", written, "checks of the uplink used"),
+    ("snat", written, "checks of the translated address"),
+)
+
+NOT_YET: tuple[tuple[str, Wanted, str], ...] = (
+    # bonds, VLAN basic, NIC types
+    ("fabric.mlag", written, "MLAG pairs"),
+    ("hosts.*.nics.*.rate", written, "rates of uplinks"),
+    ("virtual_switches.*.bond", is_("balance-slb", "balance-tcp"), "bonds that balance"),
+    ("virtual_switches.*.lacp", is_("active", "passive"), "LACP"),
+    ("virtual_switches.*.lacp_fallback", written, "LACP"),
+    ("virtual_switches.*.per_host.*.bond", is_("balance-slb", "balance-tcp"), "bonds that balance"),
+    ("virtual_switches.*.per_host.*.lacp", is_("active", "passive"), "LACP"),
+    ("virtual_switches.*.per_host.*.lacp_fallback", written, "LACP"),
+    ("subnets.*.type", is_("vlan-basic"), "VLAN basic subnets"),
+    ("vms.*.nics.*.mode", is_("trunk"), "trunked NICs"),
+    ("vms.*.nics.*.rate", written, "rates of NICs"),
+    ("vms.*.nics.*.mirror", written, "port mirrors"),
+    # VPCs and the way out
+    ("clusters.*.latency_ms", written, "latency between clusters"),
+    ("subnets.*.type", is_("external"), "external subnets"),
+    ("subnets.*.cidr6", written, "IPv6 subnets"),
+    ("subnets.*.dhcp", written, "DHCP"),
+    ("subnets.*.dhcp_server", written, "DHCP"),
+    ("subnets.*.dns", written, "DNS servers told by DHCP"),
+    ("subnets.*.domain", written, "domain names told by DHCP"),
+    ("subnets.*.lease_time", written, "DHCP leases"),
+    ("vms.*.nics.*.ip", is_("dhcp"), "addresses by DHCP"),
+    ("vpcs.*.type", is_("transit"), "transit VPCs"),
+    ("vpcs.*.attach", written, "transit VPCs"),
+    ("vpcs.*.external", written, "ways out of a VPC"),
+    ("vpcs.*.routes", written, "routes of a VPC"),
+    ("vpcs.*.routable", written, "externally routable prefixes"),
+    ("vpcs.*.floating_ips", written, "floating IPs"),
+    ("vpcs.*.routing_policies", written, "routing policies"),
+    ("vpcs.*.load_balancers", written, "load balancers"),
+    ("physical.*.kind", is_("router"), "routers with BGP"),
+    # microsegmentation
+    ("policies.*.mode", is_("enforce", "monitor"), "security policies (other than mode: save)"),
+    # service chains
+    ("network_functions.*", written, "network functions"),
+    ("service_chains.*", written, "service chains"),
+    ("subnets.*.chain", written, "service chains"),
+    ("vms.*.nics.*.chain", written, "service chains"),
+    # migration and real VMs
+    ("vms.*.kind", is_("qemu"), "QEMU VMs"),
+    ("vms.*.memory", written, "memory of VMs"),
+    ("vms.*.anti_affinity", written, "anti-affinity"),
+    # checks
+    *((f"checks.*.{key}", wanted, name) for key, wanted, name in _PROBE),
+    ("checks.*.to", is_address, "checks towards a bare address"),
+    ("checks.*.steps", written, "checks with steps"),
+)
+"""Where, what of the value there, and what users call it."""
+
+
+def check(lab: LabFile, findings: Findings) -> None:
+    """Adds a problem for everything that is right, but not built yet."""
+    table = Patterns((pattern, (wanted, name)) for pattern, wanted, name in NOT_YET)
+    for path, (wanted, name), value in table.find(lab):
+        if wanted(value):
+            findings.error(
+                path, f"{path_text(path)}: not supported yet: {name}", "leave it out for now", key=True
+            )
