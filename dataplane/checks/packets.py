@@ -1,0 +1,263 @@
+"""Packets as bytes: build the few kinds that checks send, read those that observers catch. Pure.
+
+Formats: Ethernet with IEEE 802.1Q tags, ARP (RFC 826), IPv4 (RFC 791), ICMP (RFC 792), UDP (RFC 768),
+TCP (RFC 9293). What identifies a packet wherever it shows up is the *mark* at the head of its payload:
+eight random octets of the run, then the number of the flight. A TCP SYN has no payload; its initial
+sequence number, which neither routing nor NAT changes, takes the mark's place.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from enum import Enum
+from ipaddress import IPv4Address
+from typing import NamedTuple
+
+RUN_LENGTH = 8
+MARK_LENGTH = RUN_LENGTH + 4
+"""Octets of a whole mark. A payload that is shorter holds the mark's head and is known by its ports or id."""
+
+ETH_IPV4, ETH_ARP, ETH_VLAN, ETH_QINQ = 0x0800, 0x0806, 0x8100, 0x88A8
+ICMP, TCP, UDP = 1, 6, 17
+BROADCAST = b"\xff" * 6
+
+FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
+_ECHO_REPLY, _ECHO_REQUEST = 0, 8
+_ICMP_ERRORS = (3, 5, 11, 12)
+
+
+class Kind(Enum):
+    """What a packet is in the talk that a check holds."""
+
+    REQUEST = "request"  # an echo request, or a marked UDP datagram in either direction
+    ANSWER = "answer"  # an echo reply
+    SYN = "SYN"
+    SYN_ACK = "SYN-ACK"
+    RESET = "RST"
+    DATA = "data"  # marked TCP payload, in either direction
+    ERROR = "ICMP error"
+    FENCE = "fence"  # an ARP packet with a mark behind it
+    ARP_REPLY = "ARP reply"
+
+
+class Packet(NamedTuple):
+    """One packet as caught.
+
+    Addresses are integers; `sport` and `dport` of ICMP are its id and sequence number; `number` is the
+    flight's from the mark, `isn` the initial sequence number of the TCP connection, each -1 when there is
+    none; `error` an ICMP error's type and code, and `inner` the packet that it is about.
+    """
+
+    kind: Kind
+    source: int
+    target: int
+    protocol: int = 0
+    sport: int = -1
+    dport: int = -1
+    number: int = -1
+    isn: int = -1
+    payload: bytes = b""
+    error: tuple[int, int] = (-1, -1)
+    inner: Packet | None = None
+
+
+_HEADER = struct.Struct("!BBHHHBBHII")
+_PORTS = struct.Struct("!HH")
+_ECHO = struct.Struct("!BBHHH")
+_TCP = struct.Struct("!HHIIBB")
+_ARP = struct.Struct("!HHBBH6sI6sI")
+_NUMBER = struct.Struct("!I")
+
+
+# --- building -------------------------------------------------------------------------------------
+
+
+def payload(run: bytes, number: int, size: int) -> bytes:
+    """The mark and, after it, octets that differ from flight to flight; cut to `size`."""
+    filler = bytes((number + index) & 0xFF for index in range(256))
+    return (run + _NUMBER.pack(number) + filler * (size // 256 + 1))[:size]
+
+
+def checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071)."""
+    if len(data) % 2:
+        data += b"\0"
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def echo_request(identifier: int, sequence: int, data: bytes) -> bytes:
+    """An ICMP echo request."""
+    head = _ECHO.pack(_ECHO_REQUEST, 0, 0, identifier, sequence)
+    return _ECHO.pack(_ECHO_REQUEST, 0, checksum(head + data), identifier, sequence) + data
+
+
+def datagram(source: IPv4Address, target: IPv4Address, sport: int, dport: int, data: bytes) -> bytes:
+    """A UDP datagram with its checksum."""
+    length = 8 + len(data)
+    head = struct.pack("!HHHH", sport, dport, length, 0)
+    total = checksum(_pseudo(source, target, UDP, length) + head + data) or 0xFFFF
+    return struct.pack("!HHHH", sport, dport, length, total) + data
+
+
+def syn(source: IPv4Address, target: IPv4Address, sport: int, dport: int, isn: int) -> bytes:
+    """A TCP segment that opens a connection."""
+    parts = (sport, dport, isn, 0, 5 << 4, SYN, 64240)
+    head = struct.pack("!HHIIBBHHH", *parts, 0, 0)
+    total = checksum(_pseudo(source, target, TCP, len(head)) + head)
+    return struct.pack("!HHIIBBHHH", *parts, total, 0)
+
+
+def _pseudo(source: IPv4Address, target: IPv4Address, protocol: int, length: int) -> bytes:
+    return source.packed + target.packed + struct.pack("!BBH", 0, protocol, length)
+
+
+def ipv4(
+    source: IPv4Address, target: IPv4Address, protocol: int, data: bytes, identification: int = 0
+) -> bytes:
+    """An IPv4 packet with the Don't Fragment bit."""
+    parts = (0x45, 0, 20 + len(data), identification, 0x4000, 64, protocol)
+    total = checksum(_HEADER.pack(*parts, 0, int(source), int(target)))
+    return _HEADER.pack(*parts, total, int(source), int(target)) + data
+
+
+def ethernet(target: bytes, source: bytes, ethertype: int, data: bytes, vlan: int | None = None) -> bytes:
+    """An Ethernet frame, tagged when a VLAN is given, padded to the 60 octets that Ethernet asks for."""
+    tag = b"" if vlan is None else struct.pack("!HH", ETH_VLAN, vlan)
+    return (target + source + tag + struct.pack("!H", ethertype) + data).ljust(60, b"\0")
+
+
+def arp_request(mac: bytes, ip: IPv4Address, target: IPv4Address, trailer: bytes = b"") -> bytes:
+    """The body of an ARP request; `trailer` follows it, where Ethernet's padding would be."""
+    return _ARP.pack(1, ETH_IPV4, 6, 4, 1, mac, int(ip), b"\0" * 6, int(target)) + trailer
+
+
+def fence(run: bytes, number: int, mac: bytes, ip: IPv4Address, target: IPv4Address) -> bytes:
+    """A broadcast ARP request with a mark in its padding.
+
+    `target` is the sender itself for an announcement (RFC 5227), which everybody on the segment gets and
+    nobody answers, or somebody who answers.
+    """
+    body = arp_request(mac, ip, target, run + _NUMBER.pack(number))
+    return ethernet(BROADCAST, mac, ETH_ARP, body)
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+class Reassembly:
+    """Puts fragments together again (RFC 791, 3.2), one stream of them per key."""
+
+    LIMIT = 64
+    """Datagrams under way; the oldest goes when there are more."""
+
+    def __init__(self) -> None:
+        self._parts: dict[object, dict[int, tuple[bytes, bool]]] = {}
+
+    def add(self, stream: object, packet: bytes) -> bytes | None:
+        """A whole IPv4 packet as it came, or once its last fragment is here; None until then."""
+        field = (packet[6] << 8) | packet[7]
+        offset, more = (field & 0x1FFF) * 8, bool(field & 0x2000)
+        if not offset and not more:
+            return packet
+        header = (packet[0] & 0xF) * 4
+        key = (stream, packet[4:6], packet[9], packet[12:20])
+        parts = self._parts.setdefault(key, {})
+        parts[offset] = (packet[header : (packet[2] << 8) | packet[3]], more)
+        body = b"".join(_joined(parts))
+        if not body:
+            while len(self._parts) > self.LIMIT:
+                del self._parts[next(iter(self._parts))]
+            return None
+        del self._parts[key]
+        length = min(header + len(body), 0xFFFF)
+        return packet[:2] + length.to_bytes(2) + packet[4:6] + b"\0\0" + packet[8:header] + body
+
+
+def _joined(parts: dict[int, tuple[bytes, bool]]) -> Iterator[bytes]:
+    """The parts in order when nothing is missing, else nothing."""
+    found, at, more = [], 0, True
+    while more:
+        if at not in parts:
+            return
+        body, more = parts[at]
+        found.append(body)
+        at += len(body)
+        if not body:
+            return
+    yield from found
+
+
+def untagged(frame: bytes) -> tuple[int, int | None, int]:
+    """EtherType, VLAN ID or None, and where the payload begins, of an Ethernet frame."""
+    ethertype = (frame[12] << 8) | frame[13]
+    if ethertype not in (ETH_VLAN, ETH_QINQ):
+        return ethertype, None, 14
+    return (frame[16] << 8) | frame[17], ((frame[14] << 8) | frame[15]) & 0xFFF, 18
+
+
+def read_arp(body: bytes, run: bytes) -> Packet | None:
+    """An ARP reply, or any ARP packet with this run's mark in its padding."""
+    if len(body) < _ARP.size:
+        return None
+    _, _, _, _, operation, _, source, _, target = _ARP.unpack_from(body)
+    number = _number(body[_ARP.size :], run)
+    if number < 0 and operation != 2:
+        return None
+    return Packet(Kind.ARP_REPLY if operation == 2 else Kind.FENCE, source, target, number=number)
+
+
+def read_ipv4(packet: bytes, run: bytes) -> Packet | None:
+    """A whole IPv4 packet; None for what no check can be about."""
+    if len(packet) < 20:
+        return None
+    header = (packet[0] & 0xF) * 4
+    length, protocol = (packet[2] << 8) | packet[3], packet[9]
+    source, target = struct.unpack_from("!II", packet, 12)
+    return _read_body(packet[header : max(length, header)], protocol, source, target, run)
+
+
+def _read_body(body: bytes, protocol: int, source: int, target: int, run: bytes) -> Packet | None:
+    if protocol == ICMP and len(body) >= 8:
+        kind, code, _, identifier, sequence = _ECHO.unpack_from(body)
+        if kind in _ICMP_ERRORS:
+            inner = read_ipv4(body[8:], run)
+            return Packet(Kind.ERROR, source, target, ICMP, error=(kind, code), inner=inner)
+        if kind in (_ECHO_REQUEST, _ECHO_REPLY):
+            what = Kind.REQUEST if kind == _ECHO_REQUEST else Kind.ANSWER
+            data = body[8:]
+            number = _number(data, run)
+            return Packet(what, source, target, ICMP, identifier, sequence, number, payload=data)
+    elif protocol == UDP and len(body) >= 8:
+        sport, dport = _PORTS.unpack_from(body)
+        data = body[8:]
+        return Packet(Kind.REQUEST, source, target, UDP, sport, dport, _number(data, run), payload=data)
+    elif protocol == TCP and len(body) >= 8:
+        return _read_tcp(body, source, target, run)
+    return None
+
+
+def _read_tcp(body: bytes, source: int, target: int, run: bytes) -> Packet | None:
+    # Eight octets are all that an ICMP error must quote: the ports and the sequence number.
+    sport, dport, sequence = struct.unpack_from("!HHI", body)
+    if len(body) < 20:
+        return Packet(Kind.DATA, source, target, TCP, sport, dport, isn=sequence)
+    _, _, _, acknowledged, offset, flags = _TCP.unpack_from(body)
+    if flags & RST:
+        return Packet(Kind.RESET, source, target, TCP, sport, dport)
+    if flags & SYN:
+        if flags & ACK:
+            isn = (acknowledged - 1) & 0xFFFFFFFF
+            return Packet(Kind.SYN_ACK, source, target, TCP, sport, dport, isn=isn)
+        return Packet(Kind.SYN, source, target, TCP, sport, dport, isn=sequence)
+    data = body[(offset >> 4) * 4 :]
+    return Packet(Kind.DATA, source, target, TCP, sport, dport, _number(data, run), payload=data)
+
+
+def _number(data: bytes, run: bytes) -> int:
+    if len(data) < MARK_LENGTH or data[:RUN_LENGTH] != run:
+        return -1
+    return int.from_bytes(data[RUN_LENGTH:MARK_LENGTH])

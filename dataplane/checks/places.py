@@ -1,0 +1,176 @@
+"""Places: the NICs of an intent's VMs and bare machines, and what the words of a check mean. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
+
+from netctl.errors import ConflictError, InputError
+from netctl.model import Intent, devices
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """A NIC that sends and receives, of a VM or a bare machine; `name` is vm/index or the machine's name.
+
+    There is one object for each NIC of a lab; two are the same NIC when they are the same object.
+
+    `segment` is the same for all NICs that get each other's broadcasts. `bound`: the node has more NICs, so
+    a socket must be tied to this one. `mirrors`: the intent has it get copies of other NICs' packets.
+    """
+
+    name: str
+    node: str
+    device: str
+    mac: bytes
+    ip: IPv4Address | None
+    network: IPv4Network | None
+    gateway: IPv4Address | None
+    segment: tuple[str, str]
+    vpc: str | None = None
+    host: str | None = None
+    mtu: int = 1500
+    up: bool = True
+    bound: bool = False
+    trunk: bool = False
+    mirrors: bool = False
+
+    @property
+    def binding(self) -> str | None:
+        """The device that sockets must be tied to, None where the node has only one."""
+        return self.device if self.bound else None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a packet is to go.
+
+    `servers` maps the NICs that may receive it (any one of them) to the port there, None for "as asked".
+    Empty for an address that is nobody's: only the answer can tell then.
+    """
+
+    label: str
+    address: IPv4Address
+    servers: Mapping[Place, int | None] = field(default_factory=dict)
+
+
+def places(intent: Intent) -> dict[str, Place]:
+    """All NICs of VMs and bare machines, by name. Real VMs (QEMU) have none: their stack is their own."""
+    subnets, vms = intent.file.subnets, intent.file.vms
+    found = {}
+    for port in intent.ports:
+        if vms[port.vm].kind != "namespace":
+            continue
+        subnet, nic = subnets[port.subnet], vms[port.vm].nics[port.index]
+        overlay = subnet.type == "overlay"
+        found[port.name] = Place(
+            name=port.name,
+            node=port.vm,
+            device=port.guest_device,
+            mac=_octets(port.mac),
+            ip=port.ip,
+            network=port.network,
+            gateway=port.gateway,
+            segment=("overlay", port.subnet) if overlay else ("vlan", str(subnet.vlan)),
+            vpc=subnet.vpc,
+            host=port.host,
+            mtu=port.mtu,
+            up=port.enabled and nic.link == "up",
+            bound=len(vms[port.vm].nics) > 1,
+            trunk=port.mode == "trunk",
+            mirrors=nic.mirror is not None,
+        )
+    for machine in intent.machines.values():
+        made = machine.definition
+        found[machine.name] = Place(
+            name=machine.name,
+            node=machine.name,
+            device=devices.MACHINE_NIC,
+            mac=_octets(machine.mac),
+            ip=made.ip.ip if made.ip else None,
+            network=made.ip.network if made.ip else None,
+            gateway=made.gateway,
+            segment=("vlan", str(made.vlan or 0)),
+        )
+    return found
+
+
+def source(intent: Intent, known: Mapping[str, Place], word: str | None) -> Place:
+    """The NIC that `from:` names. InputError when there is none, ConflictError when it is a real VM's."""
+    if not word:
+        raise InputError(
+            "a check needs `from:`", "Write the VM, VM/NIC index or physical machine that sends."
+        )
+    place = _named(intent, known, word)
+    if place is None:
+        raise InputError(
+            f"{word} is no VM, NIC or physical machine of {intent.name}",
+            f"Known are: {', '.join(sorted(known)) or 'none'}.",
+        )
+    return place
+
+
+def target(intent: Intent, known: Mapping[str, Place], sender: Place, word: str | None) -> Target:
+    """Where `to:` leads for this sender. InputError when it leads nowhere."""
+    if not word:
+        raise InputError("a check needs `to:`", "Write a VM, VM/NIC index, physical machine or an address.")
+    place = _named(intent, known, word)
+    if place is not None:
+        if place.ip is None:
+            raise InputError(f"{place.name} has no address that netctl knows", "Give the NIC an `ip:`.")
+        return Target(place.name, place.ip, {place: None})
+    try:
+        address = IPv4Address(word)
+    except AddressValueError:
+        raise InputError(
+            f"{word} is no VM, NIC, physical machine or IPv4 address",
+            f"Known are: {', '.join(sorted(known)) or 'none'}.",
+        ) from None
+    return Target(word, address, _behind(intent, known, sender, address))
+
+
+def _named(intent: Intent, known: Mapping[str, Place], word: str) -> Place | None:
+    place = known.get(word) or known.get(f"{word}/0")
+    if place is None and (real := intent.file.vms.get(word.partition("/")[0])) and real.kind != "namespace":
+        raise ConflictError(
+            f"{word} is a real VM: no check can send from inside it or look into it",
+            "Send to it, or from it with its own console.",
+        )
+    return place
+
+
+def _behind(
+    intent: Intent, known: Mapping[str, Place], sender: Place, address: IPv4Address
+) -> dict[Place, int | None]:
+    """The NICs that an address leads to: by NAT, by a load balancer, or because they have it."""
+    for vpc in intent.file.vpcs.values():
+        if address in vpc.floating_ips:
+            place = _named(intent, known, vpc.floating_ips[address])
+            return {place: None} if place else {}
+        for balancer in vpc.load_balancers.values():
+            if address == balancer.vip:
+                return _backends(intent, known, balancer.backends)
+    owners = [place for place in known.values() if place.ip == address]
+    # VPCs may use the same addresses: who is nearest to the sender is meant.
+    for near in (
+        [place for place in owners if place.segment == sender.segment],
+        [place for place in owners if place.vpc == sender.vpc],
+    ):
+        if near:
+            return {near[0]: None}
+    return {owners[0]: None} if len(owners) == 1 else {}
+
+
+def _backends(intent: Intent, known: Mapping[str, Place], words: list[str]) -> dict[Place, int | None]:
+    found: dict[Place, int | None] = {}
+    for word in words:
+        name, _, port = word.rpartition(":")
+        place = _named(intent, known, name) or next((p for p in known.values() if str(p.ip) == name), None)
+        if place:
+            found[place] = int(port)
+    return found
+
+
+def _octets(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))

@@ -1,0 +1,200 @@
+"""The sending side: each flight leaves through its guest's own stack, by a plain socket.
+
+The stack decides as for any program: it asks ARP, takes the route, and sets the Don't Fragment bit on
+what fits the path's MTU (IP_PMTUDISC_WANT, ip(7)); what is larger than the NIC's MTU it fragments itself,
+as it does for `ping -s`. A node with several NICs sends from the one that was named: the socket is tied to
+it (SO_BINDTODEVICE, socket(7)).
+
+Where the stack will not send (no route, nobody answers ARP) but the packet is one that must not arrive,
+silence would prove nothing about the network: the packet is then built here and put on the wire with the
+receiver's MAC address, as a guest that means harm would.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import socket
+import time
+from ipaddress import IPv4Address
+
+from dataplane.checks import packets
+from dataplane.checks.flight import Flight
+from dataplane.checks.ledger import Ledger
+from dataplane.checks.loop import READ, WRITE, Loop
+from dataplane.checks.packets import ICMP, MARK_LENGTH, TCP, UDP
+from dataplane.checks.places import Place
+from dataplane.checks.sockets import Sockets
+from dataplane.checks.watch import Watch
+
+_PROTOCOLS = {"icmp": ICMP, "udp": UDP, "tcp": TCP}
+
+
+class Senders:
+    """Launches flights. Fresh ids and ports each time that one is made, so no old connection state helps."""
+
+    def __init__(self, lab: str, sockets: Sockets, loop: Loop, ledger: Ledger, watch: Watch) -> None:
+        self._lab, self._sockets, self._loop, self._ledger, self._watch = lab, sockets, loop, ledger, watch
+        self._open: dict[object, socket.socket] = {}
+        self._echoes: dict[str, int] = {}
+        self._clients: set[_Client] = set()
+
+    def launch(self, flight: Flight) -> None:
+        """Send it. What the stack says against it becomes the flight's `trouble`."""
+        flight.launched = time.monotonic()
+        if flight.source.ip is None:
+            flight.trouble = f"{flight.source.name} has no address to send from"
+            return
+        try:
+            if flight.protocol == "icmp":
+                self._ping(flight, flight.source.ip)
+            elif flight.protocol == "udp":
+                self._send_datagram(flight, flight.source.ip)
+            else:
+                self._connect(flight, flight.source.ip)
+        except OSError as error:
+            flight.trouble = _words(error.errno)
+
+    def craft(self, flight: Flight) -> bool:
+        """Put it on the wire without the stack; False when there is no NIC to address or no way there."""
+        receiver = next(iter(flight.target.servers), None)
+        origin = flight.source.ip
+        if receiver is None or origin is None:
+            return False
+        body = self._body(flight, origin)
+        target = flight.target.address
+        packet = packets.ipv4(origin, target, _PROTOCOLS[flight.protocol], body[: flight.source.mtu - 20])
+        frame = packets.ethernet(receiver.mac, flight.source.mac, packets.ETH_IPV4, packet)
+        now = time.time_ns()
+        try:
+            self._watch.inject(flight.source, frame)
+        except OSError as error:
+            flight.trouble = _words(error.errno)
+            return False
+        flight.crafted = True
+        flight.left.append(now)
+        return True
+
+    def close(self) -> None:
+        """Close all sockets; connections that are still opening go silently."""
+        for client in list(self._clients):
+            client.end()
+        for each in self._open.values():
+            self._sockets.drop(each)
+        self._open.clear()
+
+    def _namespace(self, place: Place) -> str:
+        return f"{self._lab}.{place.node}"
+
+    def _echo_number(self, flight: Flight) -> tuple[int, int]:
+        """An ICMP id and sequence number that no other flight from this NIC has."""
+        name = flight.source.name
+        number = self._echoes.setdefault(name, secrets.randbits(16) << 16) + 1
+        self._echoes[name] = number
+        identifier, sequence = (number >> 16) & 0xFFFF, number & 0xFFFF
+        self._ledger.enter_echo(flight, identifier, sequence)
+        return identifier, sequence
+
+    def _ping(self, flight: Flight, origin: IPv4Address) -> None:
+        place = flight.source
+        sender = self._open.get(place.name)
+        if sender is None:
+            sender = self._sockets.raw_icmp(self._namespace(place), origin, place.binding)
+            self._open[place.name] = sender
+        message = packets.echo_request(*self._echo_number(flight), flight.payload)
+        sender.sendto(message, (str(flight.target.address), 0))
+
+    def _send_datagram(self, flight: Flight, origin: IPv4Address) -> None:
+        place = flight.source
+        # A datagram too short for a mark is known by its port: it needs one of its own.
+        own = flight.number if len(flight.payload) < MARK_LENGTH else -1
+        key = (place.name, flight.target.address, flight.port, own)
+        sender = self._open.get(key)
+        if sender is None:
+            sender = self._sockets.udp_sender(self._namespace(place), origin, place.binding)
+            self._open[key] = sender
+        self._ledger.enter_port(flight, UDP, sender.getsockname()[1])
+        sender.sendto(flight.payload, (str(flight.target.address), flight.port))
+
+    def _connect(self, flight: Flight, origin: IPv4Address) -> None:
+        place = flight.source
+        made = self._sockets.tcp(self._namespace(place), origin, 0, place.binding, listen=False)
+        self._ledger.enter_port(flight, TCP, made.getsockname()[1])
+        failure = made.connect_ex((str(flight.target.address), flight.port))
+        if failure not in (0, errno.EINPROGRESS):
+            self._sockets.drop(made)
+            flight.trouble = _words(failure)
+            return
+        _Client(flight, made, self._sockets, self._loop, self._clients)
+
+    def _body(self, flight: Flight, origin: IPv4Address) -> bytes:
+        if flight.protocol == "icmp":
+            return packets.echo_request(*self._echo_number(flight), flight.payload)
+        port = flight.local_port if flight.local_port > 0 else 49152 + secrets.randbelow(16384)
+        self._ledger.enter_port(flight, _PROTOCOLS[flight.protocol], port)
+        if flight.protocol == "udp":
+            return packets.datagram(origin, flight.target.address, port, flight.port, flight.payload)
+        isn = secrets.randbits(32)
+        self._ledger.enter_isn(flight, isn)
+        return packets.syn(origin, flight.target.address, port, flight.port, isn)
+
+
+class _Client:
+    """The active side of one TCP connection: handshake, payload out, payload back, reset."""
+
+    def __init__(
+        self, flight: Flight, made: socket.socket, sockets: Sockets, loop: Loop, others: set[_Client]
+    ) -> None:
+        self._flight, self._socket, self._sockets, self._loop, self._others = (
+            flight,
+            made,
+            sockets,
+            loop,
+            others,
+        )
+        self._unsent = memoryview(flight.payload)
+        self._back = bytearray()
+        others.add(self)
+        loop.watch(made, WRITE, self._connected)
+
+    def end(self) -> None:
+        """Stop, whatever the state."""
+        self._others.discard(self)
+        self._loop.forget(self._socket)
+        self._sockets.abort(self._socket)
+
+    def _connected(self) -> None:
+        failure = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if failure:
+            self._flight.trouble = _words(failure)
+            self.end()
+            return
+        self._flight.connected = True
+        if self._flight.foreign:
+            self.end()
+        else:
+            self._talk()
+
+    def _talk(self) -> None:
+        try:
+            if self._unsent:
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+            while len(self._back) < len(self._flight.payload):
+                piece = self._socket.recv(1 << 16)
+                if not piece:
+                    raise ConnectionError(errno.EPIPE, "closed")
+                self._back += piece
+        except BlockingIOError:
+            self._loop.watch(self._socket, READ | WRITE if self._unsent else READ, self._talk)
+            return
+        except OSError as error:
+            self._flight.trouble = _words(error.errno)
+            self.end()
+            return
+        self._flight.echoed = bytes(self._back) == self._flight.payload
+        self.end()
+
+
+def _words(number: int | None) -> str:
+    return os.strerror(number) if number else "refused"

@@ -1,0 +1,213 @@
+"""A session: a lab with its observers armed, its servers up, and its fence ready, for any number of flights.
+
+    arm -> launch all flights -> wait for answers -> fence, until a round brings nothing new
+
+Nothing is judged here (verdict.py): a session only makes sure that what was not seen by its end did not
+happen.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+
+from dataplane import netns
+from dataplane.checks.fence import Fence
+from dataplane.checks.flight import Flight
+from dataplane.checks.ledger import Ledger
+from dataplane.checks.loop import Loop
+from dataplane.checks.packets import MARK_LENGTH, RUN_LENGTH, payload
+from dataplane.checks.places import Place, Target, places
+from dataplane.checks.senders import Senders
+from dataplane.checks.servers import Servers
+from dataplane.checks.sockets import Sockets
+from dataplane.checks.watch import Watch
+from netctl.errors import ChangeError, ConflictError
+from netctl.model import Intent
+
+WINDOW = 128
+"""Flights under way at once: what the switches' receive buffers hold with room to spare."""
+
+PACE = 0.02
+"""Seconds after which an unanswered flight no longer counts for the window. No verdict depends on it."""
+
+RESOLVE = 0.1
+"""Seconds for the sender's stack to let a packet go (it may have to ask ARP) before it is built here."""
+
+MOST = 10.0
+"""Seconds after which the rounds end even though every one brought something new."""
+
+DEFAULT_SIZE = 56
+"""Octets of payload unless told: as ping(8)."""
+
+
+class Session:
+    """Use as a context manager: on leaving it, nothing is left in the lab."""
+
+    def __init__(self, intent: Intent, lab: str, *, short: bool = False) -> None:
+        self.intent, self.lab, self._short = intent, lab, short
+        self.places: Mapping[str, Place] = places(intent)
+        self.run = secrets.token_bytes(RUN_LENGTH)
+        self._numbers = itertools.count(1)
+        self._slowest = 0.0
+
+    def __enter__(self) -> Session:
+        require(self.lab, self.places.values())
+        self._sockets = Sockets()
+        self._loop = Loop()
+        self._fence: Fence | None = None
+        try:
+            self._arm()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def _arm(self) -> None:
+        hosts = {name: host.address.ip for name, host in self.intent.hosts.items() if host.bridges}
+        self._fence = Fence(self.lab, self.places, hosts, self.run, self._sockets, self._loop)
+        self._ledger = Ledger(self._fence.note)
+        self._servers = Servers(self.lab, self._sockets, self._loop)
+        self._watch = Watch(
+            self.lab,
+            self.places.values(),
+            self.run,
+            self._sockets,
+            self._loop,
+            self._ledger.note,
+            short=self._short,
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        self._loop.close()
+        self._sockets.close()
+        if self._fence:
+            self._fence.close()
+
+    def flight(
+        self,
+        source: Place,
+        target: Target,
+        protocol: str = "icmp",
+        port: int = 0,
+        size: int | None = None,
+        patience: float = 1.0,
+    ) -> Flight:
+        """A new flight with a mark of its own; `size` octets of payload."""
+        number = next(self._numbers)
+        octets = DEFAULT_SIZE if size is None else size
+        if octets < MARK_LENGTH and not self._short:
+            raise ValueError("a session must be told that there are payloads too short for a mark")
+        return Flight(
+            number, source, target, protocol, port, payload(self.run, number, octets), patience=patience
+        )
+
+    def fly(self, flights: Sequence[Flight], window: int = WINDOW) -> None:
+        """Launch all of them, and return when everything that is ever to be seen of them was seen.
+
+        ChangeError when an observer had to let packets go: then nothing can be said.
+        """
+        if not flights:
+            return
+        self._watch.lost()
+        self._servers.serve(flights)
+        for flight in flights:
+            self._ledger.enter(flight)
+        senders = Senders(self.lab, self._sockets, self._loop, self._ledger, self._watch)
+        try:
+            self._launch(senders, flights, window)
+            self._await(senders, flights)
+            self._fence_off(flights)
+        finally:
+            senders.close()
+        if lost := self._watch.lost():
+            what = ", ".join(f"{node} ({count})" for node, count in sorted(lost.items()))
+            raise ChangeError(
+                f"the observers could not keep up and lost packets: {what}",
+                "The checks say nothing this time; run them again with less traffic in the lab.",
+            )
+
+    def _launch(self, senders: Senders, flights: Iterable[Flight], window: int) -> None:
+        waiting, under_way = deque(flights), deque[Flight]()
+        while waiting:
+            now = time.monotonic()
+            while under_way and (_settled(under_way[0]) or now - under_way[0].launched > PACE):
+                under_way.popleft()
+            if len(under_way) >= window:
+                self._loop.turn(PACE)
+                continue
+            flight = waiting.popleft()
+            senders.launch(flight)
+            under_way.append(flight)
+            self._loop.turn(0)
+
+    def _await(self, senders: Senders, flights: Iterable[Flight]) -> None:
+        """Answers, as long as each flight has patience; departures, for those that wait for no answer."""
+        pending = set(flights)
+        while pending:
+            now = time.monotonic()
+            pending = {each for each in pending if not _given_up(senders, each, now - each.launched)}
+            if pending:
+                self._loop.turn(PACE)
+
+    def _slow(self, flights: Iterable[Flight]) -> float:
+        """Twice the seconds that the slowest packet of this session took, to its receiver or back."""
+        slowest = max((f.after(each) for f in flights for each in (*f.arrived, *f.answers)), default=0.0)
+        self._slowest = max(self._slowest, min(2 * slowest / 1e3, MOST))
+        return self._slowest
+
+    def _fence_off(self, flights: Sequence[Flight]) -> None:
+        """Fences, until a whole round brought nothing new.
+
+        Behind the senders, and behind those receivers that a packet has reached and that may have
+        answered. No other receiver may send: a switch that has lost it would learn where it is, and the
+        fault would be gone.
+        """
+        assert self._fence is not None
+        end = time.monotonic() + MOST
+        while True:
+            before = sum(flight.progress for flight in flights)
+            concerned = {flight.source for flight in flights}
+            concerned |= {sighting.place for flight in flights for sighting in flight.arrived}
+            towards = {place for flight in flights for place in flight.target.servers}
+            self._fence.passes(self._watch, concerned, towards, self._slow(flights))
+            if sum(flight.progress for flight in flights) == before or time.monotonic() > end:
+                return
+
+
+def _settled(flight: Flight) -> bool:
+    """Nothing more is to come but copies that should not be."""
+    return flight.answered or bool(flight.trouble)
+
+
+def _given_up(senders: Senders, flight: Flight, seconds: float) -> bool:
+    """Whether the fence may be asked about the flight; what the stack keeps back is put on the wire first."""
+    if flight.patience:
+        return _settled(flight) or seconds > flight.patience
+    if flight.left or flight.answered:
+        return True
+    if flight.trouble or seconds > RESOLVE:
+        senders.craft(flight)
+        return True
+    return False
+
+
+def require(lab: str, known: Iterable[Place]) -> None:
+    """ConflictError when the lab's nodes are not there."""
+    missing = sorted({place.node for place in known if netns.inode(f"{lab}.{place.node}") is None})
+    if missing:
+        raise ConflictError(
+            f"the lab {lab} is not running: there is no network namespace "
+            + ", ".join(f"{lab}.{node}" for node in missing[:5])
+            + (" ..." if len(missing) > 5 else ""),
+            "Start it with `netctl up FILE`, or name a running one (`netctl labs`).",
+        )
