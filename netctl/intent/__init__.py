@@ -6,12 +6,12 @@ Importing this costs nothing; the parser and the models are imported when first 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netctl.model.intent import Assignments, Intent, LabFile
 
-__all__ = ["assign", "load", "loads"]
+__all__ = ["assign", "dump", "load", "loads", "schema"]
 
 
 def load(path: Path | str, assignments: Assignments | None = None, *, supported_only: bool = True) -> Intent:
@@ -40,3 +40,17 @@ def assign(lab: LabFile, assignments: Assignments | None = None) -> Assignments:
     from netctl.intent.assign import assign as decide
 
     return decide(lab, assignments)
+
+
+def dump(what: LabFile | Intent) -> str:
+    """The YAML of a file as written; of an intent, with all assignments pinned. See netctl.intent.dump."""
+    from netctl.intent.dump import dump as write
+
+    return write(what)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of the file, for editors. See netctl.intent.schema."""
+    from netctl.intent.schema import schema as describe
+
+    return describe()

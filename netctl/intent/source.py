@@ -61,6 +61,24 @@ _WORDS: dict[str, Any] = {
 }
 
 
+def _plain(text: str) -> Any:
+    """The value of a plain scalar."""
+    if text in _WORDS:
+        return _WORDS[text]
+    first = text[0]
+    if first.isdigit() or first in "+-.":
+        if _INT.fullmatch(text):
+            return int(text, 0)
+        if _FLOAT.fullmatch(text) and not (first == "0" and text.isdigit()):
+            return float(text)
+    return text
+
+
+def is_text(text: str) -> bool:
+    """Whether a text needs no quotes to be read as itself."""
+    return isinstance(_plain(text), str)
+
+
 class _Composer(_Parser):
     """Composes nodes without resolving what a plain scalar is, and no deeper than allowed."""
 
@@ -309,15 +327,7 @@ class _Values:
                 self._tag(node)
             if kind is None or kind == "str":
                 return text
-        if text in _WORDS:
-            return _WORDS[text]
-        first = text[0]
-        if first.isdigit() or first in "+-.":
-            if _INT.fullmatch(text):
-                return int(text, 0)
-            if _FLOAT.fullmatch(text) and not (first == "0" and text.isdigit()):
-                return float(text)
-        return text
+        return _plain(text)
 
     def _tag(self, node: Node) -> None:
         tag = node.tag.replace("tag:yaml.org,2002:", "!!")

@@ -7,6 +7,7 @@ the words for everything that pydantic itself refuses.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import cache
 from ipaddress import (
     AddressValueError,
@@ -74,25 +75,23 @@ def attributes(model: type[BaseModel]) -> dict[str, str]:
     return {info.alias or attribute: attribute for attribute, info in model.model_fields.items()}
 
 
-def _empty(kind: type[Any]) -> BeforeValidator:
-    return BeforeValidator(lambda value: kind() if value is None else value)
+@dataclass(frozen=True)
+class Says:
+    """What users call values of a type, in hints and in the reference; pydantic does not look at it."""
+
+    text: str
 
 
-EMPTY_MAP = _empty(dict)
-"""For sections: one whose entries are all commented out is as if left out."""
-
-EMPTY_LIST = _empty(list)
-
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN), Says("a name")]
 """A name: a lower-case letter, then letters, digits and dashes; 1 to 32 characters."""
 
-VlanId = Annotated[int, Field(ge=1, le=4094, strict=True)]
+VlanId = Annotated[int, Field(ge=1, le=4094, strict=True), Says("a VLAN ID, 1 to 4094")]
 """An IEEE 802.1Q VLAN ID; 0 and 4095 are reserved there."""
 
-PortNumber = Annotated[int, Field(ge=1, le=65535, strict=True)]
+PortNumber = Annotated[int, Field(ge=1, le=65535, strict=True), Says("a port, 1 to 65535")]
 """A TCP or UDP port."""
 
-Mtu = Annotated[int, Field(ge=576, le=9216, strict=True)]
+Mtu = Annotated[int, Field(ge=576, le=9216, strict=True), Says("an MTU, 576 to 9216")]
 """Octets of a layer 3 packet that a link carries whole. 576: RFC 791; 9216: what switches offer as jumbo."""
 
 
@@ -107,7 +106,7 @@ def _flag(value: Any) -> Any:
     raise mistake(f"{show(value)} is neither true nor false", "write true or false")
 
 
-Flag = Annotated[bool, BeforeValidator(_flag)]
+Flag = Annotated[bool, BeforeValidator(_flag), Says("true or false")]
 """true or false; yes, no, on and off (YAML 1.1) mean the same."""
 
 
@@ -126,7 +125,7 @@ def _address(value: Any) -> Any:
     raise mistake(f"{show(value)} is not an IPv4 address", "write four numbers up to 255, such as 10.10.0.11")
 
 
-Address = Annotated[IPv4Address, BeforeValidator(_address)]
+Address = Annotated[IPv4Address, BeforeValidator(_address), Says("an IPv4 address")]
 """An IPv4 address."""
 
 
@@ -150,7 +149,7 @@ def _network(value: Any) -> Any:
     )
 
 
-Network = Annotated[IPv4Network, BeforeValidator(_network)]
+Network = Annotated[IPv4Network, BeforeValidator(_network), Says("an IPv4 network")]
 """An IPv4 network in CIDR notation."""
 
 
@@ -168,7 +167,7 @@ def _network6(value: Any) -> Any:
     )
 
 
-Network6 = Annotated[IPv6Network, BeforeValidator(_network6)]
+Network6 = Annotated[IPv6Network, BeforeValidator(_network6), Says("an IPv6 network")]
 """An IPv6 network in CIDR notation."""
 
 
@@ -178,7 +177,9 @@ def _any_network(value: Any) -> Any:
     return _network6(value) if isinstance(value, str) and ":" in value else _network(value)
 
 
-AnyNetwork = Annotated[IPv4Network | IPv6Network, BeforeValidator(_any_network)]
+AnyNetwork = Annotated[
+    IPv4Network | IPv6Network, BeforeValidator(_any_network), Says("an IPv4 or IPv6 network")
+]
 """An IPv4 or IPv6 network; an address alone is the network of just it."""
 
 
@@ -201,7 +202,7 @@ def _interface(value: Any) -> Any:
     )
 
 
-Interface = Annotated[IPv4Interface, BeforeValidator(_interface)]
+Interface = Annotated[IPv4Interface, BeforeValidator(_interface), Says("an address/length")]
 """An IPv4 address with the prefix length of its network."""
 
 
@@ -220,7 +221,7 @@ def _mac(value: Any) -> Any:
     return value.lower()
 
 
-Mac = Annotated[str, BeforeValidator(_mac)]
+Mac = Annotated[str, BeforeValidator(_mac), Says("a MAC address")]
 """A unicast MAC address, kept in lower case."""
 
 _RATE_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
@@ -236,7 +237,9 @@ def _rate(value: Any) -> Any:
     return rate
 
 
-Rate = Annotated[int, BeforeValidator(_rate, json_schema_input_type=int | str)]
+Rate = Annotated[
+    int, BeforeValidator(_rate, json_schema_input_type=int | str), Says("a rate, such as 20mbit")
+]
 """Bits a second; written 20mbit, 1gbit, 500kbit."""
 
 _TIME_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -262,6 +265,7 @@ Duration = Annotated[
     float,
     BeforeValidator(_duration, json_schema_input_type=str),
     PlainSerializer(lambda seconds: f"{seconds:g}s", return_type=str),
+    Says("a duration, such as 2s or 500ms"),
 ]
 """Seconds; written 2s, 500ms, 1.5s, 1m."""
 
@@ -305,7 +309,9 @@ def _range(value: Any) -> Any:
     )
 
 
-Range = Annotated[AddressRange, BeforeValidator(_range, json_schema_input_type=str)]
+Range = Annotated[
+    AddressRange, BeforeValidator(_range, json_schema_input_type=str), Says("a range of addresses")
+]
 """A range of IPv4 addresses."""
 
 

@@ -29,8 +29,8 @@ class Fabric(Model):
 class StaticRoute(Model):
     """A route of a bare machine."""
 
-    to: Network
-    via: Address
+    to: Network = Field(description="The destination.")
+    via: Address = Field(description="The next hop.")
 
 
 class Physical(Model):

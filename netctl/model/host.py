@@ -6,13 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from netctl.model.base import Flag, Model, Mtu, Name, Rate
+from netctl.model.base import Flag, Model, Mtu, Name, Rate, Says
 
 MAX_HOSTS = 32
 """Hosts of one cluster (seed: "Maximum cluster size: 32")."""
 
-UplinkName = Annotated[str, StringConstraints(pattern=r"^eth[0-9]{1,2}$")]
-SwitchName = Annotated[str, StringConstraints(pattern=r"^vs[0-9]{1,2}$")]
+UplinkName = Annotated[
+    str, StringConstraints(pattern=r"^eth(0|[1-9][0-9]?)$"), Says("an uplink, such as eth0")
+]
+SwitchName = Annotated[
+    str, StringConstraints(pattern=r"^vs(0|[1-9][0-9]?)$"), Says("a virtual switch, such as vs0")
+]
 BondMode = Literal["active-backup", "balance-slb", "balance-tcp", "none"]
 LacpMode = Literal["off", "active", "passive"]
 
@@ -36,17 +40,19 @@ class Cluster(Model):
     """A cluster of hosts (AHV: a Prism Element)."""
 
     hosts: list[Name] = Field(description="Its hosts, at most 32.")
-    latency_ms: float | None = Field(None, ge=0, description="Latency to other clusters, milliseconds.")
+    latency_ms: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Latency to other clusters, milliseconds."
+    )
 
 
 class UplinkSettings(Model):
     """How a virtual switch uses its uplinks on one host; what is left out is as for the other hosts."""
 
-    uplinks: list[UplinkName] | None = None
-    bond: BondMode | None = None
-    lacp: LacpMode | None = None
-    lacp_fallback: Flag | None = None
-    mtu: Mtu | None = None
+    uplinks: list[UplinkName] | None = Field(None, description="Its uplinks there; [] for none.")
+    bond: BondMode | None = Field(None, description="How they share the traffic there.")
+    lacp: LacpMode | None = Field(None, description="Default: active with balance-tcp, else off.")
+    lacp_fallback: Flag | None = Field(None, description="Whether to fall back to active-backup there.")
+    mtu: Mtu | None = Field(None, description="Its MTU there.")
 
 
 class VirtualSwitch(Model):

@@ -26,22 +26,30 @@ class LabFile(Model):
 
     name: Name = Field(description="The lab's name.")
     title: str = Field("", description="Free text.")
-    fabric: Fabric = Field(default_factory=Fabric)
+    fabric: Fabric = Field(default_factory=Fabric, description="The network between the hosts.")
     clusters: dict[Name, Cluster] | None = Field(None, description="Default: one with all hosts.")
-    hosts: dict[Name, Host] = Field(default_factory=dict)
+    hosts: dict[Name, Host] = Field(default_factory=dict, description="Hypervisors.")
     virtual_switches: dict[SwitchName, VirtualSwitch] | None = Field(
         None, description="Default: vs0 with every NIC that no other switch claims."
     )
-    subnets: dict[Name, Subnet] = Field(default_factory=dict)
-    vpcs: dict[Name, Vpc] = Field(default_factory=dict)
-    vms: dict[Name, Vm] = Field(default_factory=dict)
+    subnets: dict[Name, Subnet] = Field(default_factory=dict, description="Networks of VMs.")
+    vpcs: dict[Name, Vpc] = Field(default_factory=dict, description="Routers between overlay subnets.")
+    vms: dict[Name, Vm] = Field(default_factory=dict, description="Virtual machines.")
     physical: dict[Name, Physical] = Field(default_factory=dict, description="Bare machines on the fabric.")
-    address_groups: dict[Name, AddressGroup] = Field(default_factory=dict)
-    service_groups: dict[Name, ServiceGroup] = Field(default_factory=dict)
-    policies: dict[Name, Policy] = Field(default_factory=dict)
-    network_functions: dict[Name, NetworkFunction] = Field(default_factory=dict)
-    service_chains: dict[Name, ServiceChain] = Field(default_factory=dict)
-    checks: list[Check] = Field(default_factory=list)
+    address_groups: dict[Name, AddressGroup] = Field(
+        default_factory=dict, description="Networks under one name, for policies."
+    )
+    service_groups: dict[Name, ServiceGroup] = Field(
+        default_factory=dict, description="Services under one name, for policies."
+    )
+    policies: dict[Name, Policy] = Field(default_factory=dict, description="Who may talk to whom.")
+    network_functions: dict[Name, NetworkFunction] = Field(
+        default_factory=dict, description="Packet processors."
+    )
+    service_chains: dict[Name, ServiceChain] = Field(
+        default_factory=dict, description="Network functions in order."
+    )
+    checks: list[Check] = Field(default_factory=list, description="What packets must do.")
 
 
 @dataclass(frozen=True, slots=True)

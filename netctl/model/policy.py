@@ -13,6 +13,7 @@ from netctl.model.base import (
     Flag,
     Model,
     Name,
+    Says,
     mistake,
     show,
 )
@@ -48,39 +49,47 @@ def _category_value(value: Any, at: tuple[str | int, ...]) -> None:
         raise mistake(f"{show(value)} is not a category's value", f"write a word, {quoted}", at)
 
 
-Selector = Annotated[dict[str, Any], BeforeValidator(_selector, json_schema_input_type=dict[str, Any])]
+Selector = Annotated[
+    dict[str, Any],
+    BeforeValidator(_selector, json_schema_input_type=dict[str, Any]),
+    Says("a selector of categories"),
+]
 """Categories that a VM must all have (a list of values: any of them), or `all:`, `any:`, `not:` of
 selectors."""
 
-Service = str
+Service = Annotated[str, Says("a service, or a service group")]
 """`tcp/80`, `udp/5000-5010`, `icmp`, `icmp/8`, a bare protocol, or a service group."""
 
-Peer = Annotated[Annotated[Selector, Tag("<map>")] | Annotated[str, Tag("<word>")], WORD_OR_MAP]
+Peer = Annotated[
+    Annotated[Selector, Tag("<map>")] | Annotated[str, Tag("<word>")],
+    WORD_OR_MAP,
+    Says("a selector of categories, a group, a subnet, a VPC, a network, or any"),
+]
 """A category selector, an address group, a subnet, a VPC, a CIDR, or `any`."""
 
 
 class InboundRule(Model):
     """What may come in."""
 
-    from_: Peer = Field("any", alias="from")
+    from_: Peer = Field("any", alias="from", description="Who may send.")
     services: list[Service] = Field(default_factory=list, description="Default: every service.")
-    action: Literal["allow", "reject"] = "allow"
-    chain: Name | None = None
+    action: Literal["allow", "reject"] = Field("allow", description="`reject`: refuse with an answer.")
+    chain: Name | None = Field(None, description="A service chain for what this allows.")
 
 
 class OutboundRule(Model):
     """What may go out."""
 
-    to: Peer = "any"
+    to: Peer = Field("any", description="Who may be sent to.")
     services: list[Service] = Field(default_factory=list, description="Default: every service.")
-    action: Literal["allow", "reject"] = "allow"
-    chain: Name | None = None
+    action: Literal["allow", "reject"] = Field("allow", description="`reject`: refuse with an answer.")
+    chain: Name | None = Field(None, description="A service chain for what this allows.")
 
 
 class IntraServices(Model):
     """Services between VMs of the secured group."""
 
-    services: list[Service] = Field(min_length=1)
+    services: list[Service] = Field(min_length=1, description="What is allowed.")
 
 
 IntraGroup = Annotated[
@@ -97,17 +106,24 @@ Scope = Annotated[
 class Policy(Model):
     """A security policy; quarantine is evaluated first, then isolation, then application."""
 
-    type: Literal["application", "isolation", "quarantine", "shared-service"]
-    mode: Literal["enforce", "monitor", "save"] = "enforce"
-    scope: Scope = "all"
+    type: Literal["application", "isolation", "quarantine", "shared-service"] = Field(
+        description="What it is for, and so when it is evaluated."
+    )
+    mode: Literal["enforce", "monitor", "save"] = Field(
+        "enforce", description="`monitor` counts and logs, and blocks nothing; `save` keeps it, not applied."
+    )
+    scope: Scope = Field("all", description="Where: `all`, `vlan` (no VPC), or a list of VPCs.")
     secured: Selector | None = Field(None, description="The VMs with all of these categories.")
     between: list[Selector] | None = Field(None, description="The two sides of an isolation policy.")
     inbound: list[InboundRule] | None = Field(None, description="Left out: not restricted.")
     outbound: list[OutboundRule] | None = Field(None, description="Left out: not restricted.")
-    intra_group: IntraGroup = "deny"
-    hit_log: Flag = False
-    chain: Name | None = None
+    intra_group: IntraGroup = Field("deny", description="Between VMs of the secured group.")
+    hit_log: Flag = Field(False, description="Log what it decides.")
+    chain: Name | None = Field(None, description="A service chain for all that it allows.")
 
 
 AddressGroup = list[AnyNetwork]
-ServiceGroup = list[Service]
+"""Networks under one name."""
+
+ServiceGroup = list[Annotated[str, Says("a service, such as tcp/443")]]
+"""Services under one name."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from netctl.model.base import Flag, Mac, Model, Name, Rate, VlanId, _address
+from netctl.model.base import Flag, Mac, Model, Name, Rate, Says, VlanId, _address
 
 NicMode = Literal["access", "trunk"]
 
@@ -16,7 +16,9 @@ def _address_or_dhcp(value: Any) -> Any:
     return value if value == "dhcp" else _address(value)
 
 
-NicAddress = Annotated[IPv4Address | Literal["dhcp"], BeforeValidator(_address_or_dhcp)]
+NicAddress = Annotated[
+    IPv4Address | Literal["dhcp"], BeforeValidator(_address_or_dhcp), Says("an IPv4 address, or dhcp")
+]
 """An address, or `dhcp`."""
 
 
@@ -43,11 +45,11 @@ class Vm(Model):
 
     host: Name | None = Field(None, description="Left out: netctl places it.")
     kind: Literal["namespace", "qemu"] = Field("namespace", description="`qemu`: a real VM.")
-    image: Name | None = Field(None, description="The image of a qemu VM, from vm-images/.")
+    image: Name | None = Field(None, description="The image of a qemu VM, from vm-images/. Default: tiny.")
     memory: int | None = Field(None, ge=16, description="Mebibytes of memory.")
-    affinity: list[Name] = Field(default_factory=list, description="Hosts that it may run on.")
+    affinity: list[Name] = Field(default_factory=list, description="Hosts that it may run on. Default: all.")
     anti_affinity: list[Name] = Field(
         default_factory=list, description="VMs that it should not share a host with."
     )
     categories: dict[str, str] = Field(default_factory=dict, description="Category to value.")
-    nics: list[Nic] = Field(default_factory=list)
+    nics: list[Nic] = Field(default_factory=list, description="Its NICs, by index from 0: eth0, eth1, ...")

@@ -24,14 +24,14 @@ class ExternalAttachment(Model):
 class Route(Model):
     """A route of a VPC."""
 
-    to: Network
+    to: Network = Field(description="The destination; the longest prefix wins.")
     via: str = Field(description="An external subnet of the VPC, or an address.")
 
 
 class Reroute(Model):
     """Where a routing policy sends a packet instead."""
 
-    reroute: Address
+    reroute: Address = Field(description="The next hop, in the VPC.")
 
 
 Action = Annotated[
@@ -43,13 +43,13 @@ Action = Annotated[
 class RoutingPolicy(Model):
     """A routing policy, evaluated before the route table; the highest priority first."""
 
-    priority: int = Field(ge=1, le=1000)
+    priority: int = Field(ge=1, le=1000, strict=True, description="1 to 1000; the highest is first.")
     from_: str = Field("any", alias="from", description="A subnet, address, CIDR, `external` or `any`.")
     to: str = Field("any", description="A subnet, address, CIDR, `external` or `any`.")
-    protocol: Literal["any", "tcp", "udp", "icmp"] = "any"
-    port: PortNumber | None = None
-    ports: list[PortNumber] = Field(default_factory=list)
-    action: Action = "permit"
+    protocol: Literal["any", "tcp", "udp", "icmp"] = Field("any", description="Which packets.")
+    port: PortNumber | None = Field(None, description="Destination port of tcp and udp. Default: all.")
+    ports: list[PortNumber] = Field(default_factory=list, description="Several destination ports.")
+    action: Action = Field("permit", description="`permit`, `deny`, or `{reroute: ADDRESS}`.")
     reroute: Address | None = Field(None, description="Where to, with action reroute.")
 
 
@@ -57,25 +57,27 @@ class LoadBalancer(Model):
     """A layer 4 load balancer."""
 
     vip: Address = Field(description="The virtual address, in the VPC or external.")
-    port: PortNumber
-    protocol: Literal["tcp", "udp"] = "tcp"
+    port: PortNumber = Field(description="The port of the VIP.")
+    protocol: Literal["tcp", "udp"] = Field("tcp", description="What it balances.")
     backends: list[str] = Field(description="VM:PORT, VM/NIC:PORT or ADDRESS:PORT each.")
-    health_check: Flag = False
-    affinity: Flag = False
+    health_check: Flag = Field(False, description="Leave out backends that do not answer.")
+    affinity: Flag = Field(False, description="One client, one backend.")
 
 
 class Vpc(Model):
     """A virtual private cloud: one logical router and its overlay subnets."""
 
-    type: Literal["regular", "transit"] = "regular"
-    external: list[ExternalAttachment] = Field(default_factory=list)
-    routes: list[Route] = Field(default_factory=list)
+    type: Literal["regular", "transit"] = Field("regular", description="`transit`: other VPCs attach to it.")
+    external: list[ExternalAttachment] = Field(default_factory=list, description="Its ways out.")
+    routes: list[Route] = Field(default_factory=list, description="Its route table.")
     floating_ips: dict[Address, str] = Field(
         default_factory=dict, description="External address to VM or VM/NIC index."
     )
     routable: list[Network] = Field(
         default_factory=list, description="Externally routable prefixes (no-NAT)."
     )
-    routing_policies: list[RoutingPolicy] = Field(default_factory=list)
-    load_balancers: dict[Name, LoadBalancer] = Field(default_factory=dict)
+    routing_policies: list[RoutingPolicy] = Field(
+        default_factory=list, description="Evaluated before the route table."
+    )
+    load_balancers: dict[Name, LoadBalancer] = Field(default_factory=dict, description="By name.")
     attach: list[Name] = Field(default_factory=list, description="Transit VPCs that it attaches to.")
