@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 import sys
@@ -76,24 +77,30 @@ def console(lab: LabArgument = None) -> None:
 
 def find(node: str, lab: str | None) -> tuple[Running, str]:
     """The lab and the node that `NODE` or `LAB.NODE` means."""
-    from netctl.cli import operations
-
-    if lab is None and "." in node:
-        first, _, rest = node.partition(".")
-        if first in operations.known():
-            lab, node = first, rest
-    running = operations.locate(lab)
+    running, (node,) = locate(lab, node)
     nodes = running.rack.inventory.nodes
-    if node not in nodes or node.startswith("_"):
-        import difflib
-
-        known = sorted(name for name in nodes if not name.startswith("_"))
+    known = sorted(name for name in nodes if not name.startswith("_"))
+    if node not in known:
         near = difflib.get_close_matches(node, known, n=1)
         raise InputError(
             f"the lab {running.name} has no node {node}" + (f"; did you mean {near[0]}?" if near else ""),
             f"It has {', '.join(known[:40])}{', ...' if len(known) > 40 else ''}.",
         )
     return running, node
+
+
+def locate(lab: str | None, *words: str) -> tuple[Running, list[str]]:
+    """The lab, and the words without its name in front: any of them may tell the lab as LAB.NODE."""
+    from netctl.cli import operations
+
+    there = operations.known() if any("." in word for word in words) else []
+    if lab is None:
+        named = {word.partition(".")[0] for word in words if "." in word} & set(there)
+        if len(named) > 1:
+            raise InputError(f"{' and '.join(sorted(named))} are two labs", "Name nodes of one lab.")
+        lab = min(named, default=None)
+    running = operations.locate(lab)
+    return running, [word.removeprefix(f"{running.name}.") for word in words]
 
 
 def _enter(running: Running, node: str) -> dict[str, str]:

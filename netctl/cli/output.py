@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.progress import Progress as ProgressBar
     from rich.table import Table
+    from rich.text import Text
 
 UNCUT = 4096
 """Columns of a "terminal" that is a pipe or a file: wide enough that no line is wrapped or cut."""
@@ -83,7 +84,7 @@ def emit(document: Any) -> None:
     sys.stdout.flush()
 
 
-def say(text: str = "", style: str | None = None) -> None:
+def say(text: str | Text = "", style: str | None = None) -> None:
     """A line of the result."""
     stdout().print(text, style=style, soft_wrap=True)
 

@@ -122,8 +122,9 @@ class Wiring:
                 (ax + bx + BOX_WIDTH) / 2, max(ay, by) + BOX_HEIGHT + 7, "MLAG", "dim bold", 10, "middle"
             )
         if self._intent.rstp and boxes:
-            x = max(at for at, _ in boxes.values()) + BOX_WIDTH + 16
-            y = max(at for _, at in boxes.values()) + BOX_HEIGHT / 2 + 4
+            lowest = max(at for _, at in boxes.values())
+            x = max(at for at, top in boxes.values() if top == lowest) + BOX_WIDTH + 16
+            y = lowest + BOX_HEIGHT / 2 + 4
             sheet.text(x, y, "RSTP", "dim", 10)
 
     def _draw_switch(self, sheet: Sheet, name: str, x: float, y: float) -> None:

@@ -145,20 +145,19 @@ class Detailed(Block):
         self._atlas = not self._local or any(
             subnet.type != "vlan-basic" for subnet in intent.file.subnets.values()
         )
-        self._functions = [
-            (name, function.mode)
-            for name, function in sorted(intent.file.network_functions.items())
-            if function.hosts == "all" or host.name in function.hosts
-        ]
-        self._microseg = self._local and bool(intent.file.policies)
+        self._functions = _functions(intent, host.name)
+        self._lane = ["br0.local"] if self._local else []
+        self._lane += ["br.microseg"] if self._local and intent.file.policies else []
+        self._lane += ["br.nf"] if self._functions else []
         columns = min(self._per_row, max(1, len(self._cards)))
         cards = columns * self._card_width + (columns - 1) * CARD_GAP
-        functions = sum(text_width(name, 10.5) + 34 for name, _ in self._functions) + 80
+        self._lane_least = sum(_function_width(name, mode) + 8 for name, mode in self._functions) + 64
         uplinks = sum(_uplink_width(bridge) for bridge in host.bridges) + 10 * max(0, len(host.bridges) - 1)
-        self.width = max(250.0, cards + 2 * PAD, uplinks + 2 * PAD, functions + 2 * PAD)
+        lanes = (self._lane_least if self._functions else 0.0) + (110.0 if self._atlas else 0.0)
+        self.width = max(250.0, cards + 2 * PAD, uplinks + 2 * PAD, lanes + 2 * PAD)
         self._heights = [max(card.height for card in row) for row in self._rows]
         self._channel = 36.0 if self._cards else 6.0
-        self._stack = 2 if self._microseg else 1
+        self._stack = max(1, len(self._lane))
         self.height = (
             36
             + sum(self._heights)
@@ -166,7 +165,6 @@ class Detailed(Block):
             + self._channel
             + self._stack * BAR
             + 14 * (self._stack - 1)
-            + (14 + BAR if self._functions else 0)
             + 14
             + BAR
             + 52
@@ -249,61 +247,80 @@ class Detailed(Block):
         return "br0.local" if self._intent.file.subnets[port.subnet].type == "vlan-basic" else "brAtlas"
 
     def _bars(self, sheet: Sheet, x: float, y: float) -> dict[str, tuple[float, float]]:
-        """The bridges between VMs and uplinks; returns where VMs attach (left and width by bridge)."""
-        room = self.width - 2 * PAD
-        left = x + PAD
-        ends: dict[str, tuple[float, float]] = {}
+        """The bridges between VMs and uplinks; returns where VMs attach (left and width by bridge).
+
+        brAtlas stands beside the lane of br0.local, br.microseg and br.nf; both reach the uplink bridges.
+        """
+        room, left = self.width - 2 * PAD, x + PAD
         tall = self._stack * BAR + 14 * (self._stack - 1)
-        atlas = room
-        lower = y + tall
-        if self._local:
-            atlas = (room - 10) * self._atlas_share() if self._atlas else -10.0
-            start, width = left + atlas + 10, room - atlas - 10
-            _bar(sheet, start, y, width, "br0.local")
-            ends["br0.local"] = (start, width)
-            if self._microseg:
-                _patch(sheet, start + width / 2, y + BAR, 14)
-                _bar(sheet, start, y + BAR + 14, width, "br.microseg")
-            _patch(sheet, start + width / 2, lower, 14)
+        ends: dict[str, tuple[float, float]] = {}
+        lane = left
         if self._atlas:
-            _bar(sheet, left, y, atlas, "brAtlas", "OVN", tall)
-            ends["brAtlas"] = (left, atlas)
-            _patch(sheet, left + atlas / 2, lower, 14)
-        if self._functions:
-            _bar(sheet, left, lower + 14, room, "br.nf")
-            at = left + text_width("br.nf", 11, bold=True) + 24
-            for name, mode in self._functions:
-                width = text_width(name, 10.5) + (34 if mode == "tap" else 16)
-                sheet.rect(at, lower + 18, width, BAR - 8, "card", radius=4)
-                sheet.text(at + 8, lower + 30.5, name, "", 10.5)
-                if mode == "tap":
-                    sheet.text(at + width - 6, lower + 30, "tap", "dim", 9, "end")
-                at += width + 8
-            _patch(sheet, left + room / 2, lower + 14 + BAR, 14)
+            width = (room - 14) * self._atlas_share(room - 14) if self._lane else room
+            _bar(sheet, left, y, width, "brAtlas", "OVN", tall)
+            ends["brAtlas"] = (left, width)
+            self._patches_down(sheet, x, left, width, y + tall)
+            lane = left + width + 14
+        width = left + room - lane
+        for number, name in enumerate(self._lane):
+            top = y + number * (BAR + 14)
+            _bar(sheet, lane, top, width, name)
+            if name == "br0.local":
+                ends[name] = (lane, width)
+            if name == "br.nf":
+                self._draw_functions(sheet, lane, top)
+                if self._atlas:
+                    for side in (-2, 2):
+                        sheet.line([(lane - 14, top + BAR / 2 + side), (lane, top + BAR / 2 + side)])
+            if number + 1 < len(self._lane):
+                _patch(sheet, lane + width / 2, top + BAR, 14)
+            elif self._local:
+                self._patches_down(sheet, x, lane, width, y + tall)
         return ends
 
-    def _atlas_share(self) -> float:
-        """How much of the width brAtlas gets beside br0.local: by the NICs that each carries."""
+    def _patches_down(self, sheet: Sheet, x: float, left: float, width: float, y: float) -> None:
+        """Patch ports to every uplink bridge that lies below."""
+        for start, span, _ in self._uplink_places(x):
+            low, high = max(left, start), min(left + width, start + span)
+            if high - low > 20:
+                _patch(sheet, (low + high) / 2, y, 14)
+
+    def _draw_functions(self, sheet: Sheet, left: float, y: float) -> None:
+        at = left + text_width("br.nf", 11, bold=True) + 20
+        for name, mode in self._functions:
+            width = _function_width(name, mode)
+            sheet.rect(at, y + 4, width, BAR - 8, "card", radius=4)
+            sheet.text(at + 8, y + 16.5, name, "", 10.5)
+            if mode == "tap":
+                sheet.text(at + width - 6, y + 16, "tap", "dim", 9, "end")
+            at += width + 8
+
+    def _atlas_share(self, room: float) -> float:
+        """How much of the width brAtlas gets beside the lane: by the NICs that each carries."""
         ports = [port for card in self._cards for port in card.ports]
         atlas = sum(1 for port in ports if self._bridge(port) == "brAtlas")
-        return min(0.65, max(0.35, atlas / len(ports))) if ports else 0.5
+        share = min(0.65, max(0.35, atlas / len(ports))) if ports else 0.5
+        return min(share, 1 - self._lane_least / room) if self._functions else share
+
+    def _uplink_places(self, x: float) -> list[tuple[float, float, UplinkBridge]]:
+        """Left edge and width of each uplink bridge."""
+        bridges = self._host.bridges
+        total = sum(_uplink_width(bridge) for bridge in bridges)
+        spare = (self.width - 2 * PAD - 10 * (len(bridges) - 1)) / total if bridges else 1.0
+        places = []
+        left = x + PAD
+        for bridge in bridges:
+            places.append((left, _uplink_width(bridge) * spare, bridge))
+            left += _uplink_width(bridge) * spare + 10
+        return places
 
     def _uplinks(self, sheet: Sheet, x: float, y: float) -> list[NicPoint]:
         """Uplink bridges side by side, each with its bond and NICs."""
         points: list[NicPoint] = []
-        bridges = self._host.bridges
-        if not bridges:
-            return points
-        gap = 10.0
-        total = sum(_uplink_width(bridge) for bridge in bridges)
-        spare = (self.width - 2 * PAD - gap * (len(bridges) - 1)) / total
-        left = x + PAD
-        for bridge in bridges:
-            width = _uplink_width(bridge) * spare
+        for left, width, bridge in self._uplink_places(x):
             mtu = "" if bridge.mtu == self._intent.file.fabric.mtu else f"MTU {bridge.mtu}"
             _bar(sheet, left, y, width, bridge.bridge, " · ".join(filter(None, (bridge.switch, mtu))))
             points += self._bond(sheet, bridge, left, width, y + BAR)
-            left += width + gap
         return points
 
     def _bond(
@@ -330,6 +347,22 @@ class Detailed(Block):
             cable = self._host.nics[nic]
             points.append(NicPoint(at, edge, cable.switch, _rate(cable.rate)))
         return points
+
+
+def _functions(intent: Intent, host: str) -> list[tuple[str, str]]:
+    """Name and mode of the network functions of a host, in the order in which chains use them."""
+    found = {
+        name: function.mode
+        for name, function in sorted(intent.file.network_functions.items())
+        if function.hosts == "all" or host in function.hosts
+    }
+    chained = [name for _, chain in sorted(intent.file.service_chains.items()) for name in chain.functions]
+    order = dict.fromkeys(name for name in (*chained, *found) if name in found)
+    return [(name, found[name]) for name in order]
+
+
+def _function_width(name: str, mode: str) -> float:
+    return text_width(name, 10.5) + (36 if mode == "tap" else 16)
 
 
 def bond_words(bridge: UplinkBridge) -> str:

@@ -144,18 +144,22 @@ def _panels(intent: Intent, colours: Mapping[str, str]) -> list[Panel]:
     ]
     if orphans:
         panels.append(Panel("Overlay subnets", NEUTRAL, orphans))
-    if file.service_chains:
-        lines = [
-            f"{name}: {' → '.join(chain.functions)}  (fail {chain.on_failure})"
-            for name, chain in sorted(file.service_chains.items())
-        ]
-        panels.append(Panel("Service chains", NEUTRAL, lines=_cut(lines)))
-    if file.policies:
-        lines = []
-        for name, policy in sorted(file.policies.items()):
-            mode = "" if policy.mode == "enforce" else f", {policy.mode}"
-            lines.append(f"{name}: {policy.type}{mode}")
-        panels.append(Panel("Security policies", NEUTRAL, lines=_cut(lines)))
+    chains = [
+        f"{name}: {' → '.join(chain.functions)}  (fail {chain.on_failure})"
+        for name, chain in sorted(file.service_chains.items())
+    ]
+    policies = [
+        f"{name}: {policy.type}" + ("" if policy.mode == "enforce" else f", {policy.mode}")
+        for name, policy in sorted(file.policies.items())
+    ]
+    if chains and policies and len(chains) + len(policies) <= MOST_LINES:
+        lines = [f"policy {line}" for line in policies] + [f"chain {line}" for line in chains]
+        panels.append(Panel("Policies and chains", NEUTRAL, lines=lines))
+    else:
+        if policies:
+            panels.append(Panel("Security policies", NEUTRAL, lines=_cut(policies)))
+        if chains:
+            panels.append(Panel("Service chains", NEUTRAL, lines=_cut(chains)))
     return panels
 
 

@@ -56,7 +56,7 @@ PALETTE = (
 NEUTRAL = "#64748b"
 """Of what belongs to no network."""
 
-CABLES = ("#475569", "#38bdf8", "#a78bfa", "#fb923c", "#4ade80", "#f472b6", "#facc15", "#94a3b8")
+CABLES = ("#64748b", "#38bdf8", "#a78bfa", "#fb923c", "#4ade80", "#f472b6", "#facc15", "#94a3b8")
 """Colours of cables, one for each switch."""
 
 
