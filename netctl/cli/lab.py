@@ -137,11 +137,20 @@ def validate(file: File, json: Json = False) -> None:
     """Check a file without root and without a lab: every mistake at once, with its place."""
     from netctl.intent import load
 
-    intent = load(file)
+    try:
+        intent = load(file)
+    except InputError as error:
+        if not json or not error.problems:
+            raise
+        output.complain(error)
+        output.emit({"file": str(file), "valid": False, "problems": output.problems(error.problems)})
+        raise typer.Exit(error.exit_code) from None
     output.warn(intent.warnings)
     if json:
         warnings = output.problems(intent.warnings)
-        output.emit({"file": str(file), "lab": intent.name, "valid": True, "warnings": warnings})
+        output.emit(
+            {"file": str(file), "lab": intent.name, "valid": True, "problems": [], "warnings": warnings}
+        )
         return
     counts = (
         (len(intent.hosts), "host"),
@@ -165,4 +174,4 @@ def export(lab: Lab = None, json: Json = False) -> None:
 
         output.emit(yaml.safe_load(text))
     else:
-        output.say(text.rstrip("\n"))
+        output.write(text)

@@ -41,8 +41,11 @@ def doctor(json: Json = False) -> None:
         ]
         output.emit({"ready": ready, "findings": found})
     else:
-        rows = [(_level(each.ok), each.name, each.seen, each.mend) for each in findings]
-        output.table(("state", "what", "seen", "mend it with"), rows, fold="seen")
+        rows = [
+            (_level(each.ok), each.name, f"{each.seen}\n→ {each.mend}" if each.mend else each.seen)
+            for each in findings
+        ]
+        output.table(("state", "what", "seen, and → what mends it"), rows, fold="seen, and → what mends it")
         output.say()
         output.say("labs can run here" if ready else "labs cannot run here yet", style="bold")
     raise typer.Exit(0 if ready else MachineError.exit_code)

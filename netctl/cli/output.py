@@ -89,6 +89,11 @@ def say(text: str | Text = "", style: str | None = None) -> None:
     stdout().print(text, style=style, soft_wrap=True)
 
 
+def write(text: str) -> None:
+    """Text as it is, such as YAML."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
 def note(text: str, style: str | None = None) -> None:
     """A line beside the result. A reader who went away does not stop a change half-way."""
     with contextlib.suppress(OSError):
@@ -181,6 +186,11 @@ def report(error: NetctlError) -> None:
     if Options.json:
         with contextlib.suppress(OSError):
             emit({"error": describe(error)})
+    complain(error)
+
+
+def complain(error: NetctlError) -> None:
+    """An error in words on stderr."""
     with contextlib.suppress(OSError):
         _report(error)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from netctl.cli.picture.network import homes, subnet_of
+from netctl.cli.picture.network import homes, natural, subnet_of
 from netctl.cli.picture.shapes import NEUTRAL, Sheet, text_width
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def blocks(intent: Intent, colours: Mapping[str, str]) -> list[Block]:
     found: list[Block] = []
     where = homes(intent)
     on_host: dict[str, list[str]] = {name: [] for name in intent.hosts}
-    for vm, home in sorted(where.items()):
+    for vm, home in sorted(where.items(), key=lambda item: natural(item[0])):
         on_host.setdefault(home, []).append(vm)
     most = max((len(vms) for vms in on_host.values()), default=0)
     detail = len(intent.hosts) <= MOST_HOSTS_IN_DETAIL and most <= MOST_VMS_IN_DETAIL
@@ -134,7 +134,7 @@ class Detailed(Block):
             if port.vm in by_vm:
                 by_vm[port.vm].append(port)
         # Those of a VLAN basic subnet to the right, where br0.local is.
-        ordered = sorted(vms, key=lambda vm: (_basic_share(intent, by_vm[vm]), vm))
+        ordered = sorted(vms, key=lambda vm: (_basic_share(intent, by_vm[vm]), natural(vm)))
         self._cards = [Card(intent, vm, by_vm[vm], colours) for vm in ordered]
         self._per_row = _cards_a_row(len(self._cards))
         self._card_width = max((card.width for card in self._cards), default=0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from netctl.cli.picture.network import network, of_kind
+from netctl.cli.picture.network import homes, network, of_kind
 from netctl.cli.picture.shapes import subnet_colours
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ def mermaid(intent: Intent) -> str:
     """A flowchart: networks on top, hosts with their VMs in the middle, switches at the bottom."""
     graph = network(intent)
     colours = subnet_colours(intent)
+    where = homes(intent)
     lines = ["---", f"title: {_quoted(intent.file.title or intent.name)}", "---", "flowchart TB"]
     for vpc in of_kind(graph, "vpc"):
         lines.append(f'{INDENT}subgraph {_id(vpc)}["VPC {graph.nodes[vpc]["name"]}"]')
@@ -31,8 +32,8 @@ def mermaid(intent: Intent) -> str:
     for host in of_kind(graph, "host"):
         facts = graph.nodes[host]
         lines.append(f'{INDENT}subgraph {_id(host)}["{facts["name"]}<br/><small>{facts["address"]}</small>"]')
-        vms = sorted(other for other, edges in graph[host].items() if _has(edges, "runs"))
-        lines += [f'{INDENT * 2}{_id(vm)}(["{graph.nodes[vm]["name"]}"])' for vm in vms]
+        vms = sorted(vm for vm, home in where.items() if home == facts["name"])
+        lines += [f'{INDENT * 2}{_id(f"vm:{vm}")}(["{vm}"])' for vm in vms]
         for bond, mode in facts["bonds"].items():
             lines.append(
                 f'{INDENT * 2}{_id(host)}_{bond.replace("-", "_")}["{bond}<br/><small>{mode}</small>"]'
@@ -77,10 +78,6 @@ def _edges(intent: Intent, graph: Graph) -> list[str]:
 
 def _kind(node: str) -> str:
     return node.partition(":")[0]
-
-
-def _has(edges: object, kind: str) -> bool:
-    return isinstance(edges, dict) and any(facts["kind"] == kind for facts in edges.values())
 
 
 def _subnet(graph: Graph, node: str) -> str:

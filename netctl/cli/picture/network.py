@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import networkx
@@ -41,6 +42,11 @@ def to_json(graph: Graph) -> dict[str, Any]:
     nodes = [{"id": node, **facts} for node, facts in graph.nodes(data=True)]
     edges = [{"a": a, "b": b, **facts} for a, b, facts in graph.edges(data=True)]
     return {**graph.graph, "nodes": nodes, "edges": edges}
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A sort key by which vm2 comes before vm10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
 
 
 def is_mlag(intent: Intent, a: str, b: str) -> bool:

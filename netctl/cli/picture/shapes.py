@@ -188,7 +188,7 @@ def subnet_colours(intent: Intent) -> dict[str, str]:
         groups.setdefault((order[subnet.type], subnet.vlan or 0, group), []).append(name)
     colours = {}
     for number, key in enumerate(sorted(groups)):
-        base = PALETTE[number % len(PALETTE)]
+        base = _shade(PALETTE[number % len(PALETTE)], 2 * (number // len(PALETTE)))
         for index, name in enumerate(sorted(groups[key])):
             colours[name] = _shade(base, index)
     return colours

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from netctl.cli.picture.hosts import bond_words
-from netctl.cli.picture.network import homes, is_mlag, subnet_of
+from netctl.cli.picture.network import homes, is_mlag, natural, subnet_of
 from netctl.cli.picture.shapes import subnet_colours
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _host(intent: Intent, host: Hypervisor, colours: dict[str, str]) -> Renderab
     from rich.panel import Panel
     from rich.text import Text
 
-    vms = sorted(vm for vm, where in homes(intent).items() if where == host.name)
+    vms = sorted((vm for vm, where in homes(intent).items() if where == host.name), key=natural)
     width = max(map(len, vms), default=0)
     lines = []
     for vm in vms:
