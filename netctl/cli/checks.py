@@ -192,7 +192,7 @@ def _say_outcome(outcome: Outcome) -> None:
 def _make_parent(junit: Path) -> None:
     try:
         junit.parent.mkdir(parents=True, exist_ok=True)
-        junit.touch()
+        junit.open("a").close()
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise InputError(f"cannot write {junit}: {error.strerror}", "Give a file for --junitxml.") from None
 

@@ -6,6 +6,7 @@ import difflib
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,12 +43,30 @@ def execute(
 
     Names of the lab resolve: `netctl exec web1 -- ping web2`.
     """
-    running, name = find(node, lab)
-    words = command[1:] if command[0] == "--" else command
+    lab, words = _split(lab, command)
     if not words:
-        raise InputError("which command?", f"netctl exec {node} -- ip address")
+        raise InputError("netctl exec: which command?", f"netctl exec {node} -- ip address")
+    running, name = find(node, lab)
     environment = _enter(running, name)
     _become(words, environment)
+
+
+def _split(lab: str | None, words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """What stands behind NODE: perhaps `--lab LAB`, perhaps `--`, and then the command, word for word."""
+    rest = list(words)
+    if rest[0].startswith("--lab="):
+        lab = rest.pop(0).partition("=")[2]
+    elif rest[0] == "--lab" and len(rest) > 1:
+        lab = rest[1]
+        del rest[:2]
+    if rest and rest[0] == "--":
+        del rest[0]
+    elif rest and rest[0].startswith("-"):
+        raise InputError(
+            f"netctl exec: {rest[0]} is no command",
+            "Options come before the node, the command after `--`: netctl exec --lab LAB NODE -- CMD",
+        )
+    return lab, rest
 
 
 def shell(node: Node, lab: Lab = None) -> None:

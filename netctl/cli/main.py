@@ -128,7 +128,7 @@ def _usage(error: Any, arguments: Sequence[str]) -> InputError:
 
 
 def _sentence(text: str) -> str:
-    text = " ".join(text.split()).rstrip(".")
+    text = " ".join(text.split()).rstrip(".").replace("argument(s)", "arguments")
     return text[:1].lower() + text[1:]
 
 

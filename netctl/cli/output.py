@@ -71,7 +71,13 @@ def stderr() -> Console:
 def _console(stderr: bool) -> Console:
     from rich.console import Console
 
-    console = Console(stderr=stderr, highlight=False, emoji=False, markup=False)
+    class Plain(Console):
+        """Rich ends the process when a reader goes away; here that is for `main.run` to decide."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    console = Plain(stderr=stderr, highlight=False, emoji=False, markup=False)
     if not console.is_terminal:
         console.width = UNCUT
     return console

@@ -1,4 +1,4 @@
-"""Pictures: everything that the grammar knows can be drawn, the same each time, with all of it in the picture."""
+"""Pictures: everything that the grammar knows can be drawn, whole, and the same each time."""
 
 from __future__ import annotations
 
@@ -57,7 +57,10 @@ service_chains: {inspect: {functions: [ids, fw], on_failure: close}}
 policies:
   only-web: {type: application, secured: {Tier: web}, inbound: [{from: any, services: [tcp/80]}]}
 vms:
-  web1: {host: hv1, categories: {Tier: web}, nics: [{subnet: app}, {subnet: web, mode: trunk, trunked: [40, 50]}]}
+  web1:
+    host: hv1
+    categories: {Tier: web}
+    nics: [{subnet: app}, {subnet: web, mode: trunk, trunked: [40, 50]}]
   real: {host: hv1, kind: qemu, nics: [{subnet: side}]}
   old: {host: hv2, nics: [{subnet: legacy}]}
   bare: {host: hv2}
