@@ -88,7 +88,7 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         result: Any = command.main(list(arguments), prog_name="netctl", standalone_mode=False)
     except SystemExit as error:  # shell completion, and typer's own way with a pipe that closed
-        if _closed(sys.stdout):
+        if isinstance(error.__context__, BrokenPipeError):
             return _pipe_closed()
         return error.code if isinstance(error.code, int) else 1
     except typer.Abort:
@@ -179,10 +179,6 @@ def _pipe_closed() -> int:
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return PIPE_CLOSED
-
-
-def _closed(stream: Any) -> bool:
-    return type(stream).__name__ == "PacifyFlushWrapper"
 
 
 def _prepare_streams() -> None:

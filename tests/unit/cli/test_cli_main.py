@@ -62,7 +62,7 @@ def test_every_command_has_a_help_text_and_shows_it(capsys: pytest.CaptureFixtur
 
 
 def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([]) == 2
+    assert run([]) in (0, 2)  # as typer's version has it
     said = capsys.readouterr()
     assert "Usage: netctl" in said.out + said.err
 
