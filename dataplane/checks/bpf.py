@@ -8,27 +8,17 @@ from __future__ import annotations
 
 import struct
 
-from dataplane.checks.packets import (
-    ETH_ARP,
-    ETH_IPV4,
-    ETH_QINQ,
-    ETH_VLAN,
-    ICMP,
-    MARK_LENGTH,
-    RST,
-    SYN,
-    TCP,
-    UDP,
-)
+from dataplane.checks import packets
 
-_LD_W, _LD_H, _LD_B = 0x20, 0x28, 0x30
-_LD_W_X, _LD_B_X = 0x40, 0x50
-_LDX_HEADER = 0xB1  # X = 4 * (packet[k] & 0xf), the length of an IPv4 header
-_AND, _SHIFT_RIGHT, _ADD_X, _SUB_X, _TAX = 0x54, 0x74, 0x0C, 0x1C, 0x07
+_LD_W, _LD_H, _LD_B, _LD_MEM = 0x20, 0x28, 0x30, 0x60
+_LD_W_X, _LD_H_X, _LD_B_X = 0x40, 0x48, 0x50
+_LDX_IMM, _ST = 0x01, 0x02
+_ADD, _AND, _SHIFT_LEFT, _SHIFT_RIGHT, _ADD_X, _TAX, _TXA = 0x04, 0x54, 0x64, 0x74, 0x0C, 0x07, 0x87
 _IF_EQUAL, _IF_GREATER, _IF_ANY_BIT = 0x15, 0x25, 0x45
 _JUMP, _RETURN = 0x05, 0x06
 
 _WHOLE = 0x40000
+_LENGTH, _PROTOCOL = 0, 1  # cells of the scratch memory
 
 
 def nothing() -> bytes:
@@ -36,72 +26,127 @@ def nothing() -> bytes:
     return struct.pack("=HBBI", _RETURN, 0, 0, 0)
 
 
-def marked(run: bytes, short: bool = False) -> bytes:
+def marked(run: bytes, *, short: bool = False, asking: bool = False, tunnels: bool = False) -> bytes:
     """Frames that carry this run's mark, TCP's SYN and RST, ICMP errors, ARP replies, and later fragments.
 
-    With `short`, every ICMP and UDP packet too that is too short to hold a whole mark. 802.1Q tags may
-    stand in the frame or, as the kernel has it on receipt, beside it.
+    802.1Q tags may stand in the frame or, as the kernel has it on receipt, beside it.
+
+    Args:
+        run: the run's part of the mark.
+        short: every ICMP and UDP packet too that is too short to hold a whole mark.
+        asking: every ARP request and RARP too.
+        tunnels: the same inside Geneve (RFC 8926).
     """
-    code: list[tuple[str, int, int, str, str]] = []
-
-    def say(operation: int, operand: int = 0, then: str = "", other: str = "", at: str = "") -> None:
-        code.append((at, operation, operand, then, other))
-
-    high, low = struct.unpack("!II", run)
-
-    def is_marked(load: int, offset: int) -> None:
-        say(load, offset)
-        say(_IF_EQUAL, high, "", "reject")
-        say(load, offset + 4)
-        say(_IF_EQUAL, low, "accept", "reject")
-
+    program = _Program(run, short, asking)
+    say = program.say
     say(_LD_H, 12)
-    say(_IF_EQUAL, ETH_IPV4, "ip14")
-    say(_IF_EQUAL, ETH_ARP, "arp14")
-    say(_IF_EQUAL, ETH_VLAN, "tagged")
-    say(_IF_EQUAL, ETH_QINQ, "tagged", "reject")
+    say(_IF_EQUAL, packets.ETH_IPV4, "ip14")
+    say(_IF_EQUAL, packets.ETH_ARP, "arp14")
+    if asking:
+        say(_IF_EQUAL, packets.ETH_RARP, "accept")
+    say(_IF_EQUAL, packets.ETH_VLAN, "tagged")
+    say(_IF_EQUAL, packets.ETH_QINQ, "tagged", "reject")
     say(_LD_H, 16, at="tagged")
-    say(_IF_EQUAL, ETH_IPV4, "ip18")
-    say(_IF_EQUAL, ETH_ARP, "arp18", "reject")
+    say(_IF_EQUAL, packets.ETH_IPV4, "ip18")
+    say(_IF_EQUAL, packets.ETH_ARP, "arp18", "accept" if asking else "reject")
     for base in (14, 18):
-        say(_LD_H, base + 6, at=f"arp{base}")
-        say(_IF_EQUAL, 2, "accept")
-        is_marked(_LD_W, base + 28)
+        program.arp(base)
+    say(_LDX_IMM, 14, at="ip14")
+    say(_JUMP, 1)
+    say(_LDX_IMM, 18, at="ip18")
+    program.ip("outer", "geneve" if tunnels else "")
+    if tunnels:
+        say(_LD_B_X, 8, at="geneve")  # X is at the UDP header; the options' length counts 4 octets
+        say(_AND, 0x3F)
+        say(_SHIFT_LEFT, 2)
+        say(_ADD, 8 + 8)
+        say(_ADD_X)
+        say(_TAX)
+        say(_LD_H_X, 12)
+        say(_IF_EQUAL, packets.ETH_IPV4, "", "reject")
+        say(_TXA)
+        say(_ADD, 14)
+        say(_TAX)
+        program.ip("inner", "")
+    say(_RETURN, _WHOLE, at="accept")
+    say(_RETURN, 0, at="reject")
+    return program.assembled()
 
-        say(_LD_H, base + 6, at=f"ip{base}")
+
+class _Program:
+    """Instructions with labels to jump to, all of them forward."""
+
+    def __init__(self, run: bytes, short: bool, asking: bool) -> None:
+        self._high, self._low = struct.unpack("!II", run)
+        self._short, self._asking = short, asking
+        self._code: list[tuple[int, int, str, str]] = []
+        self._places: dict[str, int] = {}
+
+    def say(self, operation: int, operand: int = 0, then: str = "", other: str = "", at: str = "") -> None:
+        """One instruction; where to go on when a condition holds and when not, "" for the next one."""
+        if at:
+            self._places[at] = len(self._code)
+        self._code.append((operation, operand, then, other))
+
+    def assembled(self) -> bytes:
+        def jump(label: str, index: int) -> int:
+            return self._places[label] - index - 1 if label else 0
+
+        return b"".join(
+            struct.pack("=HBBI", operation, jump(then, index), jump(other, index), operand)
+            for index, (operation, operand, then, other) in enumerate(self._code)
+        )
+
+    def arp(self, base: int) -> None:
+        """The ARP packet at this offset."""
+        self.say(_LD_H, base + 6, at=f"arp{base}")
+        self.say(_IF_EQUAL, 2, "accept")
+        if self._asking:
+            self.say(_IF_EQUAL, 1, "accept")
+        self._mark(_LD_W, base + 28)
+
+    def ip(self, name: str, geneve: str) -> None:
+        """The IPv4 packet that X points to; `geneve` is where to go on with one in a tunnel."""
+        say = self.say
+        say(_LD_H_X, 6)
         say(_IF_ANY_BIT, 0x1FFF, "accept")
-        say(_LDX_HEADER, base)
-        say(_LD_B, base + 9)
-        say(_IF_EQUAL, ICMP, f"icmp{base}")
-        say(_IF_EQUAL, UDP, f"behind8-{base}")
-        say(_IF_EQUAL, TCP, f"tcp{base}", "reject")
+        say(_LD_H_X, 2)
+        say(_ST, _LENGTH)
+        say(_LD_B_X, 9)
+        say(_ST, _PROTOCOL)
+        say(_LD_B_X, 0)
+        say(_AND, 0x0F)
+        say(_SHIFT_LEFT, 2)
+        say(_ADD_X)
+        say(_TAX)
+        say(_LD_MEM, _PROTOCOL)
+        say(_IF_EQUAL, packets.ICMP, f"{name} icmp")
+        say(_IF_EQUAL, packets.UDP, f"{name} udp")
+        say(_IF_EQUAL, packets.TCP, "", "reject")
 
-        say(_LD_B_X, base, at=f"icmp{base}")
-        for error in (3, 5, 11, 12):
-            say(_IF_EQUAL, error, "accept")
-        say(_LD_H, base + 2, at=f"behind8-{base}")
-        say(_SUB_X)
-        if short:
-            say(_IF_GREATER, 8 + MARK_LENGTH - 1, "", "accept")
-        is_marked(_LD_W_X, base + 8)
-
-        say(_LD_B_X, base + 13, at=f"tcp{base}")
-        say(_IF_ANY_BIT, SYN | RST, "accept")
-        say(_LD_B_X, base + 12)
+        say(_LD_B_X, 13)
+        say(_IF_ANY_BIT, packets.SYN | packets.RST, "accept")
+        say(_LD_B_X, 12)
         say(_AND, 0xF0)
         say(_SHIFT_RIGHT, 2)
         say(_ADD_X)
         say(_TAX)
-        is_marked(_LD_W_X, base)
-    say(_RETURN, _WHOLE, at="accept")
-    say(_RETURN, 0, at="reject")
+        self._mark(_LD_W_X, 0)
 
-    places = {at: index for index, (at, *_) in enumerate(code) if at}
+        say(_LD_B_X, 0, at=f"{name} icmp")
+        for error in packets.ICMP_ERRORS:
+            say(_IF_EQUAL, error, "accept")
+        if geneve:
+            say(_JUMP, 2)
+            say(_LD_H_X, 2, at=f"{name} udp")
+            say(_IF_EQUAL, packets.GENEVE, geneve)
+        say(_LD_MEM, _LENGTH, at="" if geneve else f"{name} udp")
+        if self._short:
+            say(_IF_GREATER, 20 + 8 + packets.MARK_LENGTH - 1, "", "accept")
+        self._mark(_LD_W_X, 8)
 
-    def jump(label: str, index: int) -> int:
-        return places[label] - index - 1 if label else 0
-
-    return b"".join(
-        struct.pack("=HBBI", operation, jump(then, index), jump(other, index), operand)
-        for index, (_, operation, operand, then, other) in enumerate(code)
-    )
+    def _mark(self, load: int, offset: int) -> None:
+        self.say(load, offset)
+        self.say(_IF_EQUAL, self._high, "", "reject")
+        self.say(load, offset + 4)
+        self.say(_IF_EQUAL, self._low, "accept", "reject")

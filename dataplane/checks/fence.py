@@ -118,7 +118,7 @@ class Fence:
     def note(self, sighting: Sighting) -> None:
         """An ARP packet was seen."""
         packet, place = sighting.packet, sighting.place
-        if sighting.outgoing:
+        if sighting.outgoing or place.role != "nic":
             return
         if packet.number >= 0:
             post = self._posts.get(packet.number)
@@ -175,7 +175,7 @@ class Fence:
         self._posts[number] = post
         try:
             for target in (own, *ask, *ask):
-                watch.inject(place, packets.fence(self._run, number, place.mac, own, target))
+                watch.inject(place, packets.arp_request(self._run, number, place.mac, own, target))
         except OSError:
             pass  # the NIC is down: nothing left it, and the limit stands in
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
+from dataplane.checks.packets import UDP, Kind, Packet
 from dataplane.checks.places import Place, Target
 from dataplane.checks.watch import Sighting
+
+Awaits = Literal["answer", "error", "nothing"]
+
+PATIENCE = {"answer": 1.0, "error": 4.0, "nothing": 0.0}
+"""Seconds. A router that gets no answer to ARP says so after three tries, a second apart (arp(7))."""
 
 
 @dataclass(eq=False, slots=True)
 class Flight:
     """What is to be sent, and the sightings sorted by what they mean.
 
-    `patience`: seconds that an answer is waited for before the fence is asked; 0 for a packet that should
-    not arrive. `left` and `arrived` hold the packet itself (for TCP the SYN), `answers` what came back to
-    the sender, `replies` what left the receiver, `elsewhere` what was seen where it should not be, `errors`
-    ICMP errors and TCP resets at the sender. `trouble` is why the sender's stack did not send.
+    `awaits` is what should become of it, and what is waited for before the fence is asked. `left` and
+    `arrived` hold the packet itself (for TCP the SYN), `answers` what came back to the sender, `replies` what
+    left the receiver, `elsewhere` what was seen where it should not be, `errors` ICMP errors and TCP resets
+    at the sender, `waypoints` everything at points in between. `trouble` is why the sender's stack did not
+    send.
     """
 
     number: int
@@ -24,13 +32,15 @@ class Flight:
     protocol: str = "icmp"
     port: int = 0
     payload: bytes = b""
-    patience: float = 1.0
+    awaits: Awaits = "answer"
+    vlan: int | None = None
     left: list[int] = field(default_factory=list)
     arrived: list[Sighting] = field(default_factory=list)
     replies: list[Sighting] = field(default_factory=list)
     answers: list[Sighting] = field(default_factory=list)
     elsewhere: list[Sighting] = field(default_factory=list)
     errors: list[Sighting] = field(default_factory=list)
+    waypoints: list[Sighting] = field(default_factory=list)
     trouble: str = ""
     connected: bool = False
     echoed: bool | None = None
@@ -52,6 +62,27 @@ class Flight:
         if self.protocol != "tcp":
             return bool(self.answers)
         return self.connected if self.foreign else self.echoed is not None
+
+    @property
+    def refused(self) -> list[Sighting]:
+        """The errors that say that it will not be delivered: all but redirects (RFC 1812, 5.2.7)."""
+        return [each for each in self.errors if each.packet.error[0] != 5]
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more is to come but copies that should not be."""
+        return self.answered or bool(self.trouble) or (self.awaits == "error" and bool(self.refused))
+
+    @property
+    def segment(self) -> tuple[str, str]:
+        """The segment that it is sent on."""
+        return self.source.segment if self.vlan is None else ("vlan", str(self.vlan))
+
+    def is_request(self, packet: Packet) -> bool:
+        """Whether a packet of this flight is on the way out rather than back."""
+        if packet.protocol == UDP:
+            return packet.dport == self.port or packet.dport in self.target.servers.values()
+        return packet.kind in (Kind.REQUEST, Kind.SYN, Kind.ARP_REQUEST)
 
     def after(self, sighting: Sighting) -> float:
         """Milliseconds from the packet's leaving to a sighting."""

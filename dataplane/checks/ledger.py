@@ -9,6 +9,8 @@ from dataplane.checks.flight import Flight
 from dataplane.checks.packets import ICMP, TCP, UDP, Kind, Packet
 from dataplane.checks.watch import Sighting
 
+_ARP = (Kind.ARP_REQUEST, Kind.ARP_REPLY, Kind.RARP)
+
 _NOBODYS = 100_000
 """SYNs kept whose flight is not known yet (a guest's own connections are among them)."""
 
@@ -22,6 +24,7 @@ class Ledger:
         self._by_isn: dict[int, Flight] = {}
         self._by_ports: dict[tuple[str, int, int], Flight] = {}
         self._by_echo: dict[tuple[int, int], Flight] = {}
+        self._by_question: dict[tuple[str, int], list[Flight]] = {}
         self._unclaimed: deque[Sighting] = deque(maxlen=_NOBODYS)
 
     def enter(self, flight: Flight) -> None:
@@ -37,6 +40,11 @@ class Ledger:
         flight.local_port = port
         self._by_ports[flight.source.name, protocol, port] = flight
 
+    def enter_question(self, flight: Flight) -> None:
+        """The flight is an ARP request for its target's address."""
+        key = (flight.source.name, int(flight.target.address))
+        self._by_question.setdefault(key, []).append(flight)
+
     def enter_isn(self, flight: Flight, isn: int) -> None:
         """The flight is the TCP connection with this initial sequence number."""
         flight.isn = isn
@@ -49,9 +57,8 @@ class Ledger:
     def note(self, sighting: Sighting) -> None:
         """File a sighting."""
         kind = sighting.packet.kind
-        if kind in (Kind.FENCE, Kind.ARP_REPLY):
+        if kind in _ARP:
             self._fences(sighting)
-            return
         flight = self._whose(sighting)
         if flight is not None:
             _sort(flight, sighting)
@@ -62,6 +69,8 @@ class Ledger:
         packet, place = sighting.packet, sighting.place.name
         if packet.number >= 0:
             return self._by_number.get(packet.number)
+        if packet.kind in _ARP:
+            return self._asked(sighting)
         if packet.kind is Kind.SYN and sighting.outgoing:
             # The sender's own SYN: this is where its initial sequence number is learnt.
             flight = self._by_ports.get((place, TCP, packet.sport))
@@ -84,6 +93,21 @@ class Ledger:
                     return flight
         return None
 
+    def _asked(self, sighting: Sighting) -> Flight | None:
+        """The ARP request that this is the answer to: the first that has none yet.
+
+        When all have one, this is the answer to somebody else's request (the fence's, the guest's own), of
+        interest only if it says something else.
+        """
+        if sighting.packet.kind is not Kind.ARP_REPLY or sighting.outgoing:
+            return None
+        asked = self._by_question.get((sighting.place.name, sighting.packet.source))
+        if not asked:
+            return None
+        known = {each.packet.payload for flight in asked for each in flight.answers}
+        another = None if sighting.packet.payload in known else asked[-1]
+        return next((flight for flight in asked if not flight.answers), another)
+
     def _quoted(self, place: str, quoted: Packet) -> Flight | None:
         if quoted.number >= 0:
             return self._by_number.get(quoted.number)
@@ -95,7 +119,9 @@ class Ledger:
 def _sort(flight: Flight, sighting: Sighting) -> None:
     """File a sighting of a flight by what it means at that NIC and in that direction."""
     packet, place = sighting.packet, sighting.place
-    if packet.kind in (Kind.ERROR, Kind.RESET):
+    if place.role != "nic":
+        flight.waypoints.append(sighting)
+    elif packet.kind in (Kind.ERROR, Kind.RESET):
         if place is flight.source:
             flight.errors.append(sighting)
     elif place is flight.source:
@@ -103,14 +129,20 @@ def _sort(flight: Flight, sighting: Sighting) -> None:
     elif place in flight.target.servers:
         if sighting.outgoing:
             flight.replies.append(sighting)
-        elif packet.kind in (Kind.REQUEST, Kind.SYN):
+        elif packet.kind in (Kind.REQUEST, Kind.SYN, Kind.ARP_REQUEST):
             tagged_at_access = sighting.vlan is not None and not place.trunk
             (flight.elsewhere if tagged_at_access else flight.arrived).append(sighting)
         elif packet.kind is not Kind.DATA:
             flight.elsewhere.append(sighting)
-    elif not sighting.outgoing and not place.mirrors and not (flight.crafted and sighting.stray):
-        # A crafted frame goes to a MAC address that its segment need not know: flooding it is right.
+    elif not sighting.outgoing and not place.mirrors and not _flooded_rightly(flight, sighting):
         flight.elsewhere.append(sighting)
+
+
+def _flooded_rightly(flight: Flight, sighting: Sighting) -> bool:
+    """A broadcast on its segment, or a crafted frame for a MAC address that the segment need not know."""
+    if sighting.packet.kind is Kind.ARP_REQUEST:
+        return sighting.place.segment == flight.segment
+    return flight.crafted and sighting.stray
 
 
 def _sort_at_source(flight: Flight, sighting: Sighting) -> None:
@@ -118,7 +150,7 @@ def _sort_at_source(flight: Flight, sighting: Sighting) -> None:
     if sighting.outgoing:
         if packet.kind in (Kind.REQUEST, Kind.SYN):
             flight.left.append(sighting.time)
-    elif packet.kind in (Kind.ANSWER, Kind.SYN_ACK) or (
+    elif packet.kind in (Kind.ANSWER, Kind.SYN_ACK, Kind.ARP_REPLY) or (
         packet.protocol in (UDP, TCP) and packet.dport == flight.local_port
     ):
         flight.answers.append(sighting)

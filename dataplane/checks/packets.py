@@ -18,13 +18,14 @@ RUN_LENGTH = 8
 MARK_LENGTH = RUN_LENGTH + 4
 """Octets of a whole mark. A payload that is shorter holds the mark's head and is known by its ports or id."""
 
-ETH_IPV4, ETH_ARP, ETH_VLAN, ETH_QINQ = 0x0800, 0x0806, 0x8100, 0x88A8
+ETH_IPV4, ETH_ARP, ETH_RARP, ETH_VLAN, ETH_QINQ = 0x0800, 0x0806, 0x8035, 0x8100, 0x88A8
 ICMP, TCP, UDP = 1, 6, 17
+GENEVE = 6081
 BROADCAST = b"\xff" * 6
 
-FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
+SYN, RST, PSH, ACK = 0x02, 0x04, 0x08, 0x10
 _ECHO_REPLY, _ECHO_REQUEST = 0, 8
-_ICMP_ERRORS = (3, 5, 11, 12)
+ICMP_ERRORS = (3, 5, 11, 12)
 
 
 class Kind(Enum):
@@ -37,16 +38,18 @@ class Kind(Enum):
     RESET = "RST"
     DATA = "data"  # marked TCP payload, in either direction
     ERROR = "ICMP error"
-    FENCE = "fence"  # an ARP packet with a mark behind it
+    ARP_REQUEST = "ARP request"
     ARP_REPLY = "ARP reply"
+    RARP = "RARP"
 
 
 class Packet(NamedTuple):
     """One packet as caught.
 
     Addresses are integers; `sport` and `dport` of ICMP are its id and sequence number; `number` is the
-    flight's from the mark, `isn` the initial sequence number of the TCP connection, each -1 when there is
-    none; `error` an ICMP error's type and code, and `inner` the packet that it is about.
+    flight's from the mark, `isn` the initial sequence number of the TCP connection, `sequence` that of the
+    segment, `tunnel` the network that Geneve carries it in, each -1 when there is none; `error` an ICMP
+    error's type and code, and `inner` the packet that it is about. The payload of ARP is its sender's MAC.
     """
 
     kind: Kind
@@ -57,6 +60,8 @@ class Packet(NamedTuple):
     dport: int = -1
     number: int = -1
     isn: int = -1
+    sequence: int = -1
+    tunnel: int = -1
     payload: bytes = b""
     error: tuple[int, int] = (-1, -1)
     inner: Packet | None = None
@@ -103,12 +108,20 @@ def datagram(source: IPv4Address, target: IPv4Address, sport: int, dport: int, d
     return struct.pack("!HHHH", sport, dport, length, total) + data
 
 
-def syn(source: IPv4Address, target: IPv4Address, sport: int, dport: int, isn: int) -> bytes:
-    """A TCP segment that opens a connection."""
-    parts = (sport, dport, isn, 0, 5 << 4, SYN, 64240)
+def segment(
+    source: IPv4Address,
+    target: IPv4Address,
+    ports: tuple[int, int],
+    numbers: tuple[int, int],
+    flags: int,
+    data: bytes = b"",
+) -> bytes:
+    """A TCP segment; `numbers` are its sequence and acknowledgment numbers."""
+    sequence, acknowledged = (number & 0xFFFFFFFF for number in numbers)
+    parts = (*ports, sequence, acknowledged, 5 << 4, flags, 64240)
     head = struct.pack("!HHIIBBHHH", *parts, 0, 0)
-    total = checksum(_pseudo(source, target, TCP, len(head)) + head)
-    return struct.pack("!HHIIBBHHH", *parts, total, 0)
+    total = checksum(_pseudo(source, target, TCP, len(head) + len(data)) + head + data)
+    return struct.pack("!HHIIBBHHH", *parts, total, 0) + data
 
 
 def _pseudo(source: IPv4Address, target: IPv4Address, protocol: int, length: int) -> bytes:
@@ -130,19 +143,24 @@ def ethernet(target: bytes, source: bytes, ethertype: int, data: bytes, vlan: in
     return (target + source + tag + struct.pack("!H", ethertype) + data).ljust(60, b"\0")
 
 
-def arp_request(mac: bytes, ip: IPv4Address, target: IPv4Address, trailer: bytes = b"") -> bytes:
-    """The body of an ARP request; `trailer` follows it, where Ethernet's padding would be."""
-    return _ARP.pack(1, ETH_IPV4, 6, 4, 1, mac, int(ip), b"\0" * 6, int(target)) + trailer
-
-
-def fence(run: bytes, number: int, mac: bytes, ip: IPv4Address, target: IPv4Address) -> bytes:
-    """A broadcast ARP request with a mark in its padding.
+def arp_request(
+    run: bytes, number: int, mac: bytes, ip: IPv4Address, target: IPv4Address, vlan: int | None = None
+) -> bytes:
+    """A broadcast frame with an ARP request, with a mark where Ethernet's padding would be.
 
     `target` is the sender itself for an announcement (RFC 5227), which everybody on the segment gets and
     nobody answers, or somebody who answers.
     """
-    body = arp_request(mac, ip, target, run + _NUMBER.pack(number))
-    return ethernet(BROADCAST, mac, ETH_ARP, body)
+    body = _ARP.pack(1, ETH_IPV4, 6, 4, 1, mac, int(ip), b"\0" * 6, int(target))
+    return ethernet(BROADCAST, mac, ETH_ARP, body + run + _NUMBER.pack(number), vlan)
+
+
+def arp_reply(
+    mac: bytes, ip: IPv4Address, to_mac: bytes, to_ip: IPv4Address, vlan: int | None = None
+) -> bytes:
+    """A frame that tells `to` who has `ip`."""
+    body = _ARP.pack(1, ETH_IPV4, 6, 4, 2, mac, int(ip), to_mac, int(to_ip))
+    return ethernet(to_mac, mac, ETH_ARP, body, vlan)
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -199,15 +217,17 @@ def untagged(frame: bytes) -> tuple[int, int | None, int]:
     return (frame[16] << 8) | frame[17], ((frame[14] << 8) | frame[15]) & 0xFFF, 18
 
 
+_ARP_KINDS = {1: Kind.ARP_REQUEST, 2: Kind.ARP_REPLY, 3: Kind.RARP}
+
+
 def read_arp(body: bytes, run: bytes) -> Packet | None:
-    """An ARP reply, or any ARP packet with this run's mark in its padding."""
+    """An ARP request or reply, or the request of a RARP (RFC 903), which have the same format."""
     if len(body) < _ARP.size:
         return None
-    _, _, _, _, operation, _, source, _, target = _ARP.unpack_from(body)
+    _, _, _, _, operation, mac, source, _, target = _ARP.unpack_from(body)
+    kind = _ARP_KINDS.get(operation)
     number = _number(body[_ARP.size :], run)
-    if number < 0 and operation != 2:
-        return None
-    return Packet(Kind.ARP_REPLY if operation == 2 else Kind.FENCE, source, target, number=number)
+    return Packet(kind, source, target, number=number, payload=mac) if kind else None
 
 
 def read_ipv4(packet: bytes, run: bytes) -> Packet | None:
@@ -223,7 +243,7 @@ def read_ipv4(packet: bytes, run: bytes) -> Packet | None:
 def _read_body(body: bytes, protocol: int, source: int, target: int, run: bytes) -> Packet | None:
     if protocol == ICMP and len(body) >= 8:
         kind, code, _, identifier, sequence = _ECHO.unpack_from(body)
-        if kind in _ICMP_ERRORS:
+        if kind in ICMP_ERRORS:
             inner = read_ipv4(body[8:], run)
             return Packet(Kind.ERROR, source, target, ICMP, error=(kind, code), inner=inner)
         if kind in (_ECHO_REQUEST, _ECHO_REPLY):
@@ -234,10 +254,22 @@ def _read_body(body: bytes, protocol: int, source: int, target: int, run: bytes)
     elif protocol == UDP and len(body) >= 8:
         sport, dport = _PORTS.unpack_from(body)
         data = body[8:]
-        return Packet(Kind.REQUEST, source, target, UDP, sport, dport, _number(data, run), payload=data)
+        number = _number(data, run)
+        if number < 0 and dport == GENEVE:
+            return _read_geneve(data, run)
+        return Packet(Kind.REQUEST, source, target, UDP, sport, dport, number, payload=data)
     elif protocol == TCP and len(body) >= 8:
         return _read_tcp(body, source, target, run)
     return None
+
+
+def _read_geneve(body: bytes, run: bytes) -> Packet | None:
+    """The IPv4 packet in a Geneve tunnel (RFC 8926)."""
+    frame = body[8 + (body[0] & 0x3F) * 4 :] if len(body) >= 8 else b""
+    if len(frame) < 34 or frame[12:14] != b"\x08\x00":
+        return None
+    found = read_ipv4(frame[14:], run)
+    return found._replace(tunnel=int.from_bytes(body[4:7])) if found else None
 
 
 def _read_tcp(body: bytes, source: int, target: int, run: bytes) -> Packet | None:
@@ -251,10 +283,11 @@ def _read_tcp(body: bytes, source: int, target: int, run: bytes) -> Packet | Non
     if flags & SYN:
         if flags & ACK:
             isn = (acknowledged - 1) & 0xFFFFFFFF
-            return Packet(Kind.SYN_ACK, source, target, TCP, sport, dport, isn=isn)
+            return Packet(Kind.SYN_ACK, source, target, TCP, sport, dport, isn=isn, sequence=sequence)
         return Packet(Kind.SYN, source, target, TCP, sport, dport, isn=sequence)
     data = body[(offset >> 4) * 4 :]
-    return Packet(Kind.DATA, source, target, TCP, sport, dport, _number(data, run), payload=data)
+    number = _number(data, run)
+    return Packet(Kind.DATA, source, target, TCP, sport, dport, number, sequence=sequence, payload=data)
 
 
 def _number(data: bytes, run: bytes) -> int:

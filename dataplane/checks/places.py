@@ -1,20 +1,29 @@
-"""Places: the NICs of an intent's VMs and bare machines, and what the words of a check mean. Pure."""
+"""Places where packets are seen, and what the words of a check mean. Pure.
+
+The NICs of VMs and bare machines are where packets come from and go to; *points* are where they pass: a
+host's taps and uplinks, a switch's ports.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from typing import Literal
 
 from netctl.errors import ConflictError, InputError
 from netctl.model import Intent, devices
 
+Role = Literal["nic", "tap", "uplink", "switch"]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
-    """A NIC that sends and receives, of a VM or a bare machine; `name` is vm/index or the machine's name.
+    """A device of a node.
 
-    There is one object for each NIC of a lab; two are the same NIC when they are the same object.
+    `name` is vm/index for a VM's NIC, a machine's own name, for a point its node's and its device's.
+    There is one object for each device of a lab; two are the same device when they are the same object.
 
     `segment` is the same for all NICs that get each other's broadcasts. `bound`: the node has more NICs, so
     a socket must be tied to this one. `mirrors`: the intent has it get copies of other NICs' packets.
@@ -23,11 +32,12 @@ class Place:
     name: str
     node: str
     device: str
-    mac: bytes
-    ip: IPv4Address | None
-    network: IPv4Network | None
-    gateway: IPv4Address | None
-    segment: tuple[str, str]
+    role: Role = "nic"
+    mac: bytes = b""
+    ip: IPv4Address | None = None
+    network: IPv4Network | None = None
+    gateway: IPv4Address | None = None
+    segment: tuple[str, str] = ("", "")
     vpc: str | None = None
     host: str | None = None
     mtu: int = 1500
@@ -94,6 +104,43 @@ def places(intent: Intent) -> dict[str, Place]:
             segment=("vlan", str(made.vlan or 0)),
         )
     return found
+
+
+def points(intent: Intent) -> list[Place]:
+    """All taps and uplinks of hosts and all ports of switches."""
+    found = []
+    for host in intent.hosts.values():
+        for nic, made in host.nics.items():
+            found.append(Place(f"{host.name} {nic}", host.name, nic, "uplink", host=host.name))
+            found.append(_port(made.switch, devices.cable(host.name, nic)))
+        for port in intent.ports_by_host[host.name]:
+            found.append(Place(f"{host.name} {port.tap}", host.name, port.tap, "tap", host=host.name))
+    parallel: Counter[tuple[str, str]] = Counter()
+    for one, other in intent.links:
+        pair = (min(one, other), max(one, other))
+        found.append(_port(one, devices.link(other, parallel[pair])))
+        found.append(_port(other, devices.link(one, parallel[pair])))
+        parallel[pair] += 1
+    for machine in intent.machines.values():
+        found.append(_port(machine.definition.switch, devices.machine_cable(machine.name)))
+    return found
+
+
+def _port(switch: str, device: str) -> Place:
+    return Place(f"{switch} {device}", switch, device, "switch")
+
+
+def unused(known: Mapping[str, Place], vlan: int) -> IPv4Address | None:
+    """An address that nobody has, in the network of that VLAN; None when no NIC tells what that is."""
+    there = [place for place in known.values() if place.segment == ("vlan", str(vlan)) and place.network]
+    for network in (place.network for place in there if place.network):
+        taken = {place.ip for place in known.values()} | {place.gateway for place in there}
+        # From the end, past the broadcast address and the one that DHCP servers like.
+        for offset in range(3, min(network.num_addresses, 256)):
+            address = network[-offset]
+            if address not in taken:
+                return address
+    return None
 
 
 def source(intent: Intent, known: Mapping[str, Place], word: str | None) -> Place:

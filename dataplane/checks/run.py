@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import fnmatch
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dataplane.checks import places
-from dataplane.checks.flight import Flight
+from dataplane.checks.flight import Awaits, Flight
+from dataplane.checks.lost import where
 from dataplane.checks.packets import MARK_LENGTH
-from dataplane.checks.session import Session
+from dataplane.checks.session import Session, require
+from dataplane.checks.story import Verb, refuse_without_verbs, tell
+from dataplane.checks.tagged import LARGEST
 from dataplane.checks.verdict import Verdict, flooded, judge
 from netctl.errors import InputError
 from netctl.model import Intent
@@ -65,6 +68,8 @@ class Ping:
         return self.rtt_ms is not None
 
 
+_PING = Probe()
+
 OnResult = Callable[[Result], None]
 OnPing = Callable[[Ping], None]
 
@@ -76,6 +81,7 @@ def run_checks(
     select: Sequence[str] | None = None,
     on_result: OnResult | None = None,
     parallel: bool = True,
+    verbs: Mapping[str, Verb] | None = None,
 ) -> list[Result]:
     """Run the intent's checks against the running lab, in the order of the file; one result each.
 
@@ -84,7 +90,8 @@ def run_checks(
         lab: the lab's name: its nodes are the network namespaces `LAB.NODE`.
         select: only checks whose name contains one of these, or matches it as a pattern (fnmatch).
         on_result: called with each result as soon as it is known.
-        parallel: independent checks side by side; otherwise one after the other.
+        parallel: independent checks side by side; otherwise one after the other. Stories always run alone.
+        verbs: what stories do to the lab, by the names of story.VERBS.
 
     Raises:
         InputError: a check that cannot be run as it is written, or a selection that fits none.
@@ -97,17 +104,19 @@ def run_checks(
         known = ", ".join(repr(describe(check)) for check in intent.file.checks)
         raise InputError(f"no check fits {' or '.join(select)}", f"Known are: {known or 'none'}.")
     for check in wanted:
-        refuse_unsupported(check)
+        _refuse_unsupported(intent, check, verbs or {})
+    require(lab, places.places(intent).values())
     results: list[Result] = []
-    if not wanted:
-        return results
-    short = any(check.size is not None and check.size < MARK_LENGTH for check in wanted)
-    with Session(intent, lab, short=short) as session:
-        for batch in _batches(wanted, BATCH if parallel else 1):
-            for result in _run_batch(session, batch):
-                results.append(result)
-                if on_result:
-                    on_result(result)
+    for batch in _batches(wanted, BATCH if parallel else 1):
+        if batch[0].steps is not None:
+            result, intent = _run_story(intent, lab, batch[0], verbs or {})
+            found: Iterable[Result] = [result]
+        else:
+            found = _run_batch(intent, lab, batch)
+        for result in found:
+            results.append(result)
+            if on_result:
+                on_result(result)
     return results
 
 
@@ -129,7 +138,7 @@ def ping(
         for sequence in range(1, count + 1):
             flight = session.flight(sender, there, size=size)
             session.fly([flight])
-            verdict = judge("delivered", [flight])
+            verdict = judge(_PING, [flight])
             rtt = flight.after(flight.answers[-1]) if verdict.passed else None
             found.append(Ping(sequence, rtt, verdict.seen, verdict.evidence))
             if on_ping:
@@ -155,24 +164,32 @@ def sentence(probe: Probe) -> str:
     return f"{probe.from_} -> {probe.to} {what}{extra} {probe.expect}"
 
 
-def refuse_unsupported(check: Check) -> None:
-    """InputError for what this version does not check yet: never a check that passes unchecked."""
-    unsupported = [
-        word
-        for word, value in (
-            ("steps", check.steps),
-            ("vlan", check.vlan),
-            ("through", check.through),
-            ("on_uplink", check.on_uplink),
-            ("via", check.via),
-            ("snat", check.snat),
-        )
-        if value is not None
-    ]
-    if check.protocol in ("icmp6", "arp"):
-        unsupported.append(f"protocol {check.protocol}")
-    if unsupported:
-        raise InputError(f"check {describe(check)!r}: {', '.join(unsupported)}: not supported yet")
+def _refuse_unsupported(intent: Intent, check: Check, verbs: Mapping[str, Verb]) -> None:
+    """InputError for what cannot be checked: never a check that passes unchecked."""
+    refuse_without_verbs(check, verbs)
+    probes = [step.check or step.traffic for step in check.steps] if check.steps else [check]
+    for probe in probes:
+        if probe is None:
+            continue
+        word = next((word for word, fits in _UNSUPPORTED if fits(probe)), "")
+        if word:
+            raise InputError(f"check {describe(check)!r}: {word} cannot be checked yet")
+        sender = probe.from_ and places.source(intent, places.places(intent), probe.from_)
+        if probe.on_uplink is not None and sender and sender.host is None:
+            raise InputError(
+                f"check {describe(check)!r}: {sender.name} is a bare machine and has no uplinks",
+                "Leave `on_uplink` out, or send from a VM.",
+            )
+
+
+_UNSUPPORTED: tuple[tuple[str, Callable[[Probe], bool]], ...] = (
+    ("protocol icmp6", lambda probe: probe.protocol == "icmp6"),
+    ("through", lambda probe: probe.through is not None),
+    (
+        f"a tagged payload of more than {LARGEST} octets",
+        lambda probe: probe.vlan is not None and (probe.size or 0) > LARGEST,
+    ),
+)
 
 
 def _selected(name: str, select: Sequence[str] | None) -> bool:
@@ -183,37 +200,111 @@ def _selected(name: str, select: Sequence[str] | None) -> bool:
 
 
 def _batches(checks: Sequence[Check], most: int) -> Iterator[Sequence[Check]]:
-    for start in range(0, len(checks), most):
-        yield checks[start : start + most]
+    """Checks that run side by side; a story is a batch of its own."""
+    batch: list[Check] = []
+    for check in checks:
+        if batch and (check.steps is not None or batch[0].steps is not None or len(batch) == most):
+            yield batch
+            batch = []
+        batch.append(check)
+    if batch:
+        yield batch
 
 
-def _run_batch(session: Session, batch: Sequence[Check]) -> Iterator[Result]:
+def _session(intent: Intent, lab: str, probes: Iterable[Probe], *, points: bool = False) -> Session:
+    """A session that can see all that these probes ask about."""
+    probes = list(probes)
+    return Session(
+        intent,
+        lab,
+        short=any(probe.size is not None and probe.size < MARK_LENGTH for probe in probes),
+        tagged=any(probe.vlan is not None for probe in probes),
+        points=points or any(probe.on_uplink is not None or probe.via is not None for probe in probes),
+    )
+
+
+def _run_batch(intent: Intent, lab: str, batch: Sequence[Check]) -> Iterator[Result]:
     begin = time.monotonic()
-    flights = [flights_of(session, check) for check in batch]
-    session.fly([flight for group in flights for flight in group])
+    with _session(intent, lab, batch) as session:
+        verdicts = _prove(session, batch)
     seconds = time.monotonic() - begin
-    for check, group in zip(batch, flights, strict=True):
-        verdict = judge(check.expect, group)
+    failed = [probe for probe, verdict in zip(batch, verdicts, strict=True) if not verdict.passed]
+    reasons = _explain(intent, lab, failed)
+    for check, verdict in zip(batch, verdicts, strict=True):
+        if not verdict.passed:
+            verdict = _with_reason(verdict, reasons.get(id(check)))
+        yield Result(
+            check, describe(check), verdict.passed, seconds, sentence(check), verdict.seen, verdict.evidence
+        )
+
+
+def _prove(session: Session, probes: Sequence[Probe], *, quick: bool = False) -> list[Verdict]:
+    flights = [flights_of(session, probe) for probe in probes]
+    session.fly([flight for group in flights for flight in group], patience=QUICK if quick else None)
+    verdicts = []
+    for probe, group in zip(probes, flights, strict=True):
+        verdict = judge(probe, group)
         if not verdict.passed and flooded(group):
             # Now that the switches have seen the receiver, nobody else may get it.
-            again = flights_of(session, check)
+            again = flights_of(session, probe)
             session.fly(again)
-            verdict = judge(check.expect, again)
-        yield _result(check, verdict, seconds)
+            verdict = judge(probe, again)
+        verdicts.append(verdict)
+    return verdicts
+
+
+def _explain(intent: Intent, lab: str, probes: Sequence[Probe]) -> dict[int, Verdict]:
+    """Send one packet of each probe again while all taps, uplinks and switches are watched."""
+    if not probes:
+        return {}
+    found = {}
+    with _session(intent, lab, probes, points=True) as session:
+        flights = [flights_of(session, probe.model_copy(update={"count": 1})) for probe in probes]
+        session.fly([flight for group in flights for flight in group])
+        for probe, [flight] in zip(probes, flights, strict=True):
+            verdict = judge(probe, [flight])
+            reason = where(intent, flight) if probe.expect == "delivered" and not verdict.passed else ""
+            if verdict.passed:
+                reason = "the next one did not fail"
+            found[id(probe)] = Verdict(verdict.passed, reason, verdict.evidence)
+    return found
+
+
+def _with_reason(verdict: Verdict, reason: Verdict | None) -> Verdict:
+    if reason is None:
+        return verdict
+    seen = f"{verdict.seen}; {reason.seen}" if reason.seen else verdict.seen
+    return Verdict(False, seen, (*verdict.evidence, "and once more, watched all the way:", *reason.evidence))
+
+
+def _run_story(intent: Intent, lab: str, check: Check, verbs: Mapping[str, Verb]) -> tuple[Result, Intent]:
+    def prove(now: Intent, probe: Probe, quick: bool) -> Verdict:
+        with _session(now, lab, [probe]) as session:
+            [verdict] = _prove(session, [probe], quick=quick)
+        if quick or verdict.passed:
+            return verdict
+        return _with_reason(verdict, _explain(now, lab, [probe])[id(probe)])
+
+    begin = time.monotonic()
+    verdict, intent = tell(intent, lab, check, verbs, prove)
+    seconds = time.monotonic() - begin
+    expected = f"{len(check.steps or ())} steps hold"
+    name = describe(check)
+    return Result(check, name, verdict.passed, seconds, expected, verdict.seen, verdict.evidence), intent
+
+
+AWAITS: Mapping[str, Awaits] = {"delivered": "answer", "dropped": "nothing", "rejected": "error"}
+
+QUICK = 0.2
+"""Seconds of patience with a packet that will be tried again."""
 
 
 def flights_of(session: Session, probe: Probe) -> list[Flight]:
     """The flights of one probe: one for each packet (for tcp: connection)."""
     sender = places.source(session.intent, session.places, probe.from_)
     there = places.target(session.intent, session.places, sender, probe.to)
-    patience = 1.0 if probe.expect == "delivered" else 0.0
+    awaits = AWAITS[probe.expect]
     return [
-        session.flight(sender, there, probe.protocol, probe.port or 0, probe.size, patience)
+        session.flight(sender, there, probe.protocol, probe.port or 0, probe.size, awaits, probe.vlan)
         for _ in range(probe.count)
     ]
-
-
-def _result(check: Check, verdict: Verdict, seconds: float) -> Result:
-    return Result(
-        check, describe(check), verdict.passed, seconds, sentence(check), verdict.seen, verdict.evidence
-    )

@@ -17,6 +17,7 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Mapping
 from ipaddress import IPv4Address
 
 from dataplane.checks import packets
@@ -24,9 +25,10 @@ from dataplane.checks.flight import Flight
 from dataplane.checks.ledger import Ledger
 from dataplane.checks.loop import READ, WRITE, Loop
 from dataplane.checks.packets import ICMP, MARK_LENGTH, TCP, UDP
-from dataplane.checks.places import Place
+from dataplane.checks.places import Place, unused
 from dataplane.checks.sockets import Sockets
-from dataplane.checks.watch import Watch
+from dataplane.checks.tagged import StandIn
+from dataplane.checks.watch import Sighting, Watch
 
 _PROTOCOLS = {"icmp": ICMP, "udp": UDP, "tcp": TCP}
 
@@ -34,8 +36,19 @@ _PROTOCOLS = {"icmp": ICMP, "udp": UDP, "tcp": TCP}
 class Senders:
     """Launches flights. Fresh ids and ports each time that one is made, so no old connection state helps."""
 
-    def __init__(self, lab: str, sockets: Sockets, loop: Loop, ledger: Ledger, watch: Watch) -> None:
-        self._lab, self._sockets, self._loop, self._ledger, self._watch = lab, sockets, loop, ledger, watch
+    def __init__(
+        self,
+        lab: str,
+        known: Mapping[str, Place],
+        run: bytes,
+        sockets: Sockets,
+        loop: Loop,
+        ledger: Ledger,
+        watch: Watch,
+    ) -> None:
+        self._lab, self._known, self._run = lab, known, run
+        self._sockets, self._loop, self._ledger, self._watch = sockets, loop, ledger, watch
+        self._stand_ins: dict[tuple[Place, int], StandIn] = {}
         self._open: dict[object, socket.socket] = {}
         self._echoes: dict[str, int] = {}
         self._clients: set[_Client] = set()
@@ -47,7 +60,11 @@ class Senders:
             flight.trouble = f"{flight.source.name} has no address to send from"
             return
         try:
-            if flight.protocol == "icmp":
+            if flight.protocol == "arp":
+                self._ask(flight, flight.source.ip)
+            elif flight.vlan is not None:
+                self._stand_in(flight).launch(flight, lambda origin: self._body(flight, origin))
+            elif flight.protocol == "icmp":
                 self._ping(flight, flight.source.ip)
             elif flight.protocol == "udp":
                 self._send_datagram(flight, flight.source.ip)
@@ -55,6 +72,11 @@ class Senders:
                 self._connect(flight, flight.source.ip)
         except OSError as error:
             flight.trouble = _words(error.errno)
+
+    def note(self, sighting: Sighting) -> None:
+        """What was seen, for senders that are no sockets."""
+        for stand_in in self._stand_ins.values():
+            stand_in.note(sighting)
 
     def craft(self, flight: Flight) -> bool:
         """Put it on the wire without the stack; False when there is no NIC to address or no way there."""
@@ -95,6 +117,28 @@ class Senders:
         identifier, sequence = (number >> 16) & 0xFFFF, number & 0xFFFF
         self._ledger.enter_echo(flight, identifier, sequence)
         return identifier, sequence
+
+    def _ask(self, flight: Flight, origin: IPv4Address) -> None:
+        """Ask ARP on the wire: the stack's own request could carry no mark."""
+        if flight.vlan is not None:
+            origin = self._stand_in(flight).ip
+        place = flight.source
+        frame = packets.arp_request(
+            self._run, flight.number, place.mac, origin, flight.target.address, flight.vlan
+        )
+        self._ledger.enter_question(flight)
+        now = time.time_ns()
+        self._watch.inject(place, frame)
+        flight.left.append(now)
+
+    def _stand_in(self, flight: Flight) -> StandIn:
+        assert flight.vlan is not None and flight.source.ip is not None
+        key = (flight.source, flight.vlan)
+        if key not in self._stand_ins:
+            own = flight.source.segment == flight.segment
+            ip = flight.source.ip if own else unused(self._known, flight.vlan) or flight.source.ip
+            self._stand_ins[key] = StandIn(*key, ip, self._run, self._watch)
+        return self._stand_ins[key]
 
     def _ping(self, flight: Flight, origin: IPv4Address) -> None:
         place = flight.source
@@ -137,7 +181,7 @@ class Senders:
             return packets.datagram(origin, flight.target.address, port, flight.port, flight.payload)
         isn = secrets.randbits(32)
         self._ledger.enter_isn(flight, isn)
-        return packets.syn(origin, flight.target.address, port, flight.port, isn)
+        return packets.segment(origin, flight.target.address, (port, flight.port), (isn, 0), packets.SYN)
 
 
 class _Client:

@@ -17,15 +17,16 @@ from types import TracebackType
 
 from dataplane import netns
 from dataplane.checks.fence import Fence
-from dataplane.checks.flight import Flight
+from dataplane.checks.flight import PATIENCE, Awaits, Flight
 from dataplane.checks.ledger import Ledger
 from dataplane.checks.loop import Loop
 from dataplane.checks.packets import MARK_LENGTH, RUN_LENGTH, payload
 from dataplane.checks.places import Place, Target, places
+from dataplane.checks.places import points as all_points
 from dataplane.checks.senders import Senders
 from dataplane.checks.servers import Servers
 from dataplane.checks.sockets import Sockets
-from dataplane.checks.watch import Watch
+from dataplane.checks.watch import Sighting, Watch
 from netctl.errors import ChangeError, ConflictError
 from netctl.model import Intent
 
@@ -48,8 +49,20 @@ DEFAULT_SIZE = 56
 class Session:
     """Use as a context manager: on leaving it, nothing is left in the lab."""
 
-    def __init__(self, intent: Intent, lab: str, *, short: bool = False) -> None:
-        self.intent, self.lab, self._short = intent, lab, short
+    def __init__(
+        self, intent: Intent, lab: str, *, short: bool = False, tagged: bool = False, points: bool = False
+    ) -> None:
+        """A session on a lab.
+
+        Args:
+            intent: what the lab is to be.
+            lab: its name.
+            short: there will be payloads too short for a mark.
+            tagged: there will be tagged frames.
+            points: watch the taps, uplinks and switches in between as well.
+        """
+        self.intent, self.lab, self._short, self._tagged = intent, lab, short, tagged
+        self.points = [each for each in all_points(intent) if _exists(lab, each)] if points else []
         self.places: Mapping[str, Place] = places(intent)
         self.run = secrets.token_bytes(RUN_LENGTH)
         self._numbers = itertools.count(1)
@@ -71,16 +84,23 @@ class Session:
         hosts = {name: host.address.ip for name, host in self.intent.hosts.items() if host.bridges}
         self._fence = Fence(self.lab, self.places, hosts, self.run, self._sockets, self._loop)
         self._ledger = Ledger(self._fence.note)
+        self._senders: Senders | None = None
         self._servers = Servers(self.lab, self._sockets, self._loop)
         self._watch = Watch(
             self.lab,
-            self.places.values(),
+            [*self.places.values(), *self.points],
             self.run,
             self._sockets,
             self._loop,
-            self._ledger.note,
+            self._note,
             short=self._short,
+            asking=self._tagged,
         )
+
+    def _note(self, sighting: Sighting) -> None:
+        self._ledger.note(sighting)
+        if self._senders and self._tagged:
+            self._senders.note(sighting)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -100,34 +120,41 @@ class Session:
         protocol: str = "icmp",
         port: int = 0,
         size: int | None = None,
-        patience: float = 1.0,
+        awaits: Awaits = "answer",
+        vlan: int | None = None,
     ) -> Flight:
         """A new flight with a mark of its own; `size` octets of payload."""
         number = next(self._numbers)
         octets = DEFAULT_SIZE if size is None else size
         if octets < MARK_LENGTH and not self._short:
             raise ValueError("a session must be told that there are payloads too short for a mark")
-        return Flight(
-            number, source, target, protocol, port, payload(self.run, number, octets), patience=patience
-        )
+        data = payload(self.run, number, octets)
+        return Flight(number, source, target, protocol, port, data, awaits, vlan)
 
-    def fly(self, flights: Sequence[Flight], window: int = WINDOW) -> None:
+    def fly(self, flights: Sequence[Flight], window: int = WINDOW, patience: float | None = None) -> None:
         """Launch all of them, and return when everything that is ever to be seen of them was seen.
 
+        `patience` is how many seconds to wait for what each awaits, instead of PATIENCE.
         ChangeError when an observer had to let packets go: then nothing can be said.
         """
         if not flights:
             return
+        assert self._fence is not None
         self._watch.lost()
         self._servers.serve(flights)
+        self._ledger = Ledger(self._fence.note)
         for flight in flights:
             self._ledger.enter(flight)
-        senders = Senders(self.lab, self._sockets, self._loop, self._ledger, self._watch)
+        senders = Senders(
+            self.lab, self.places, self.run, self._sockets, self._loop, self._ledger, self._watch
+        )
+        self._senders = senders
         try:
             self._launch(senders, flights, window)
-            self._await(senders, flights)
+            self._await(senders, flights, patience)
             self._fence_off(flights)
         finally:
+            self._senders = None
             senders.close()
         if lost := self._watch.lost():
             what = ", ".join(f"{node} ({count})" for node, count in sorted(lost.items()))
@@ -140,7 +167,7 @@ class Session:
         waiting, under_way = deque(flights), deque[Flight]()
         while waiting:
             now = time.monotonic()
-            while under_way and (_settled(under_way[0]) or now - under_way[0].launched > PACE):
+            while under_way and (under_way[0].settled or now - under_way[0].launched > PACE):
                 under_way.popleft()
             if len(under_way) >= window:
                 self._loop.turn(PACE)
@@ -150,12 +177,12 @@ class Session:
             under_way.append(flight)
             self._loop.turn(0)
 
-    def _await(self, senders: Senders, flights: Iterable[Flight]) -> None:
-        """Answers, as long as each flight has patience; departures, for those that wait for no answer."""
+    def _await(self, senders: Senders, flights: Iterable[Flight], patience: float | None) -> None:
+        """Wait for what each flight awaits, as long as there is patience."""
         pending = set(flights)
         while pending:
             now = time.monotonic()
-            pending = {each for each in pending if not _given_up(senders, each, now - each.launched)}
+            pending = {each for each in pending if not _given_up(senders, each, now, patience)}
             if pending:
                 self._loop.turn(PACE)
 
@@ -184,15 +211,11 @@ class Session:
                 return
 
 
-def _settled(flight: Flight) -> bool:
-    """Nothing more is to come but copies that should not be."""
-    return flight.answered or bool(flight.trouble)
-
-
-def _given_up(senders: Senders, flight: Flight, seconds: float) -> bool:
+def _given_up(senders: Senders, flight: Flight, now: float, patience: float | None) -> bool:
     """Whether the fence may be asked about the flight; what the stack keeps back is put on the wire first."""
-    if flight.patience:
-        return _settled(flight) or seconds > flight.patience
+    seconds = now - flight.launched
+    if flight.awaits != "nothing":
+        return flight.settled or seconds > (PATIENCE[flight.awaits] if patience is None else patience)
     if flight.left or flight.answered:
         return True
     if flight.trouble or seconds > RESOLVE:
@@ -201,9 +224,13 @@ def _given_up(senders: Senders, flight: Flight, seconds: float) -> bool:
     return False
 
 
+def _exists(lab: str, place: Place) -> bool:
+    return netns.inode(f"{lab}.{place.node}") is not None
+
+
 def require(lab: str, known: Iterable[Place]) -> None:
     """ConflictError when the lab's nodes are not there."""
-    missing = sorted({place.node for place in known if netns.inode(f"{lab}.{place.node}") is None})
+    missing = sorted({place.node for place in known if not _exists(lab, place)})
     if missing:
         raise ConflictError(
             f"the lab {lab} is not running: there is no network namespace "

@@ -87,18 +87,18 @@ class Sockets:
 
         return self._keep(self.inside(namespace, make))
 
-    def raw_icmp(self, namespace: str, address: IPv4Address, device: str | None) -> socket.socket:
-        """A raw(7) socket that only sends."""
-        return self._sender(namespace, socket.SOCK_RAW, socket.IPPROTO_ICMP, address, device)
+    def raw_icmp(
+        self, namespace: str, address: IPv4Address, device: str | None, *, sends_only: bool = True
+    ) -> socket.socket:
+        """A raw(7) socket; one that only sends never has anything to read."""
+        made = self._inet(namespace, socket.SOCK_RAW, socket.IPPROTO_ICMP, address, 0, device)
+        if sends_only:
+            attach(made, bpf.nothing())
+        return made
 
     def udp_sender(self, namespace: str, address: IPv4Address, device: str | None) -> socket.socket:
         """A UDP socket on a free port that only sends: what comes back is taken off the wire, not read."""
-        return self._sender(namespace, socket.SOCK_DGRAM, 0, address, device)
-
-    def _sender(
-        self, namespace: str, kind: int, protocol: int, address: IPv4Address, device: str | None
-    ) -> socket.socket:
-        made = self._inet(namespace, kind, protocol, address, 0, device)
+        made = self._inet(namespace, socket.SOCK_DGRAM, 0, address, 0, device)
         attach(made, bpf.nothing())
         return made
 

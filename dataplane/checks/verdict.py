@@ -15,6 +15,7 @@ from ipaddress import IPv4Address
 from dataplane.checks.flight import Flight
 from dataplane.checks.packets import TCP, Kind
 from dataplane.checks.watch import Sighting
+from netctl.model.check import Probe
 
 _ICMP_WORDS = {
     (3, 0): "network unreachable",
@@ -42,17 +43,50 @@ class Verdict:
     evidence: tuple[str, ...]
 
 
-def judge(expect: str, flights: Sequence[Flight]) -> Verdict:
-    """The verdict over all flights of one check."""
-    faults = [fault for flight in flights for fault in _FAULTS[expect](flight)]
+def judge(probe: Probe, flights: Sequence[Flight]) -> Verdict:
+    """The verdict over all flights of one probe."""
+    faults = {flight.number: _faults(probe, flight) for flight in flights}
     evidence = tuple(line for flight in flights[:_MOST_EVIDENCE] for line in _story(flight))
-    if faults:
-        first = faults[0]
-        more = len({flight.number for flight in flights if _FAULTS[expect](flight)})
-        return Verdict(
-            False, first + (f" ({more} of {len(flights)} packets)" if len(flights) > 1 else ""), evidence
-        )
-    return Verdict(True, _summary(expect, flights), evidence)
+    wrong = [found for found in faults.values() if found]
+    if not wrong:
+        return Verdict(True, _summary(probe.expect, flights), evidence)
+    many = f" ({len(wrong)} of {len(flights)} packets)" if len(flights) > 1 else ""
+    return Verdict(False, wrong[0][0] + many, evidence)
+
+
+def _faults(probe: Probe, flight: Flight) -> list[str]:
+    return _EXPECTED[probe.expect](flight) + _wrong_source(probe, flight) + _wrong_way(probe, flight)
+
+
+def _wrong_source(probe: Probe, flight: Flight) -> list[str]:
+    """Who the receiver takes the packet to be from, where that is stated."""
+    seen = {IPv4Address(each.packet.source) for each in flight.arrived}
+    if probe.snat is None or seen <= {probe.snat}:
+        return []
+    return [f"arrived as from {', '.join(map(str, sorted(seen)))} instead of {probe.snat}"]
+
+
+def _wrong_way(probe: Probe, flight: Flight) -> list[str]:
+    """Which uplink it left on and which switches it crossed, where that is stated."""
+    faults = []
+    there = [each for each in flight.waypoints if flight.is_request(each.packet)]
+    if probe.on_uplink is not None:
+        host = flight.source.host
+        used = [
+            e.place.device for e in there if e.place.role == "uplink" and e.place.host == host and e.outgoing
+        ]
+        if set(used) != {probe.on_uplink}:
+            ways = ", ".join(dict.fromkeys(used)) or "no uplink"
+            faults.append(f"left {host or flight.source.name} on {ways} instead of {probe.on_uplink}")
+    if probe.via is not None:
+        first: dict[str, int] = {}
+        for each in there:
+            if each.place.role == "switch" and not each.outgoing:
+                first[each.place.node] = min(each.time, first.get(each.place.node, each.time))
+        crossed = sorted(first, key=lambda switch: first[switch])
+        if crossed != probe.via:
+            faults.append(f"crossed {', '.join(crossed) or 'no switch'} instead of {', '.join(probe.via)}")
+    return faults
 
 
 _MOST_EVIDENCE = 20
@@ -76,7 +110,7 @@ def _not_delivered(flight: Flight) -> list[str]:
     if not flight.left:
         return [_never_left(flight)]
     faults = []
-    if flight.target.servers:
+    if flight.target.servers and flight.protocol != "arp":  # a switch may answer ARP for the receiver
         if not flight.arrived:
             told = f"; {flight.source.name} was told: {_told(flight)}" if flight.errors else ""
             faults.append(f"never arrived at {flight.target.label}{told}")
@@ -112,6 +146,10 @@ def _not_answered(flight: Flight) -> list[str]:
         if flight.echoed is False:
             return [f"{arrived}the payload came back changed"]
         return []
+    if flight.protocol == "arp":
+        return _wrong_owner(flight)
+    if any(each.vlan != flight.vlan for each in flight.answers):
+        return [f"{arrived}its answer came back with{_tag(flight.answers[0]) or 'out a tag'}"]
     if len(flight.answers) > len(flight.left):
         return [f"{arrived}its answer came back {_times(len(flight.answers))}"]
     if flight.foreign:
@@ -119,11 +157,21 @@ def _not_answered(flight: Flight) -> list[str]:
     return [arrived + fault for fault in _changed(flight, flight.answers, "its answer came back changed to")]
 
 
+def _wrong_owner(flight: Flight) -> list[str]:
+    """ARP must name the receiver's MAC address and no other; for one beyond the intent, always the same."""
+    told = {each.packet.payload for each in flight.answers}
+    if len(told) == 1 and (
+        not flight.target.servers or told == {place.mac for place in flight.target.servers}
+    ):
+        return []
+    return [f"answered with {', '.join(sorted(mac.hex(':') for mac in told))}"]
+
+
 def _not_dropped(flight: Flight) -> list[str]:
     faults = []
     if flight.arrived:
         faults.append(f"arrived at {_where(flight.arrived)} after {_ms(flight.after(flight.arrived[0]))} ms")
-    elif flight.answered or (flight.answers and not flight.target.servers):
+    elif flight.answered or (flight.answers and (not flight.target.servers or flight.protocol == "arp")):
         faults.append(f"was answered by {flight.target.label}")
     return faults + _elsewhere(flight)
 
@@ -132,12 +180,12 @@ def _not_rejected(flight: Flight) -> list[str]:
     faults = _not_dropped(flight)
     if not faults and not flight.left:
         return [_never_left(flight)]
-    if not faults and not flight.errors:
+    if not faults and not flight.refused:
         faults.append(f"never arrived at {flight.target.label}, and {flight.source.name} was told nothing")
     return faults
 
 
-_FAULTS: dict[str, Callable[[Flight], list[str]]] = {
+_EXPECTED: dict[str, Callable[[Flight], list[str]]] = {
     "delivered": _not_delivered,
     "dropped": _not_dropped,
     "rejected": _not_rejected,
@@ -193,7 +241,7 @@ def _summary(expect: str, flights: Sequence[Flight]) -> str:
         text += f" (put on the wire past the stack of {first.source.node})"
     if first.errors:
         text += f"; {first.source.name} was told: {_told(first)}"
-    return text
+    return text if len(flights) == 1 else f"{len(flights)} of {len(flights)}: {text}"
 
 
 def _story(flight: Flight) -> list[str]:
@@ -207,10 +255,20 @@ def _story(flight: Flight) -> list[str]:
     ):
         events += [(each.time, f"{_kind(each)}{words} {each.place.name}{_tag(each)}") for each in sightings]
     events += [(each.time, f"{_error(each)} at {each.place.name}") for each in flight.errors]
+    events += [(each.time, f"{_kind(each)}{passing(flight, each)}") for each in flight.waypoints]
     if not events:
         return [_never_left(flight)]
     start = flight.left[0] if flight.left else min(events)[0]
     return [f"{(time - start) / 1e6:+9.3f} ms {words}" for time, words in sorted(events)]
+
+
+def passing(flight: Flight, sighting: Sighting) -> str:
+    """A sighting at a point in between, in words."""
+    packet = sighting.packet
+    what = "" if flight.is_request(packet) else "answer "
+    way = "out at" if sighting.outgoing else "in at"
+    tunnel = f" in Geneve {packet.tunnel}" if packet.tunnel >= 0 else ""
+    return f"{what}{way} {sighting.place.name}{_tag(sighting)}{tunnel}"
 
 
 def _kind(sighting: Sighting) -> str:

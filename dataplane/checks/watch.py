@@ -40,7 +40,7 @@ class Sighting(NamedTuple):
 
 
 class Watch:
-    """Observers on all NICs of a lab. `report` is called with each sighting, in the order of each NIC."""
+    """Observers at places of a lab. `report` is called with each sighting, in the order of each NIC."""
 
     def __init__(
         self,
@@ -52,14 +52,16 @@ class Watch:
         report: Callable[[Sighting], None],
         *,
         short: bool = False,
+        asking: bool = False,
     ) -> None:
-        program = bpf.marked(run, short)
         by_node: dict[str, dict[str, Place]] = {}
         for place in known:
             by_node.setdefault(place.node, {})[place.device] = place
         self._observers: dict[str, socket.socket] = {}
         self._buffer = bytearray(_LONGEST)
         for node, by_device in by_node.items():
+            tunnels = any(place.role != "nic" for place in by_device.values())
+            program = bpf.marked(run, short=short, asking=asking, tunnels=tunnels)
             observer = sockets.observer(f"{lab}.{node}", program)
             self._observers[node] = observer
             loop.watch(observer, READ, self._reader(observer, by_device, run, report))
@@ -102,7 +104,7 @@ class Watch:
                 if ethertype == packets.ETH_IPV4 and length >= start + 20:
                     body = reassembly.add((address[0], outgoing), frame[start:])
                     found = packets.read_ipv4(body, run) if body else None
-                elif ethertype == packets.ETH_ARP:
+                elif ethertype in (packets.ETH_ARP, packets.ETH_RARP):
                     found = packets.read_arp(frame[start:], run)
                 if found:
                     tag = inside if vlan is None else vlan

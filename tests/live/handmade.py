@@ -44,8 +44,21 @@ vms:
   app1: {{host: hv1, nics: [{{subnet: app}}]}}
   app2: {{host: hv1, nics: [{{subnet: app}}]}}
   db1: {{host: hv1, nics: [{{subnet: db}}]}}
-checks:
-{checks}
+"""
+
+TRUNK = """
+name: {name}
+hosts: {{hv1: {{}}}}
+subnets:
+  vlan10: {{type: vlan, vlan: 10, cidr: 10.10.0.0/24}}
+  vlan20: {{type: vlan, vlan: 20, cidr: 10.20.0.0/24}}
+  vlan40: {{type: vlan, vlan: 40, cidr: 10.40.0.0/24}}
+vms:
+  router: {{host: hv1, nics: [{{subnet: vlan10, mode: trunk, trunked: [10, 20]}}]}}
+  v10: {{host: hv1, nics: [{{subnet: vlan10}}]}}
+  v20: {{host: hv1, nics: [{{subnet: vlan20}}]}}
+  v21: {{host: hv1, nics: [{{subnet: vlan20}}]}}
+  v40: {{host: hv1, nics: [{{subnet: vlan40}}]}}
 """
 
 Forward = Callable[[str, bool, bytes], Sequence[tuple[str, bool, bytes]]]
@@ -95,9 +108,13 @@ class Wire:
                     return
                 vm, inbound, end = self._ends[number]
                 with contextlib.suppress(BlockingIOError):
-                    frame, address = end.recvfrom(65536)
+                    frame, ancillary, _, address = end.recvmsg(65536, socket.CMSG_SPACE(20))
                     if address[2] == socket.PACKET_OUTGOING:
                         continue
+                    for _, _, data in ancillary:  # the kernel has taken the tag out of the frame
+                        status, _, _, _, _, tag, _ = struct.unpack("=IIIHHHH", data[:20])
+                        if status & 0x10:
+                            frame = frame[:12] + b"\x81\x00" + tag.to_bytes(2) + frame[12:]
                     for each in self.forward(vm, inbound, frame):
                         self.put(*each)
 
@@ -105,31 +122,72 @@ class Wire:
 def _packet_socket(device: str) -> socket.socket:
     made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     made.setblocking(False)
+    made.setsockopt(263, 8, 1)  # PACKET_AUXDATA
     made.bind((device, 3))
     return made
+
+
+class VlanSwitch:
+    """A learning switch, as a `Forward`: every VM of `TRUNK` on a wire, none of its bridges used.
+
+    `members` maps a VM to its untagged VLAN and its tagged ones; tests break things by changing it.
+    """
+
+    def __init__(self) -> None:
+        self.members: dict[str, tuple[int, frozenset[int]]] = {
+            "router": (10, frozenset({20})),
+            "v10": (10, frozenset()),
+            "v20": (20, frozenset()),
+            "v21": (20, frozenset()),
+            "v40": (40, frozenset()),
+        }
+        self._learnt: dict[tuple[int, bytes], str] = {}
+
+    def __call__(self, vm: str, inbound: bool, frame: bytes) -> Sequence[tuple[str, bool, bytes]]:
+        if inbound:
+            return []
+        untagged, tagged = self.members[vm]
+        if frame[12:14] == b"\x81\x00":
+            vlan, frame = int.from_bytes(frame[14:16]) & 0xFFF, frame[:12] + frame[16:]
+            if vlan not in tagged:
+                return []
+        else:
+            vlan = untagged
+        self._learnt[vlan, frame[6:12]] = vm
+        known = self._learnt.get((vlan, frame[:6]))
+        out: list[tuple[str, bool, bytes]] = []
+        for other, (native, others) in self.members.items():
+            if other == vm or (known and other != known):
+                continue
+            if native == vlan:
+                out.append((other, True, frame))
+            elif vlan in others:
+                out.append((other, True, frame[:12] + b"\x81\x00" + vlan.to_bytes(2) + frame[12:]))
+        return out
 
 
 class Handmade:
     """The lab, and its intent with whatever checks a test wants."""
 
-    def __init__(self, wired: Sequence[str] = ()) -> None:
+    def __init__(self, wired: Sequence[str] = (), text: str = INTENT) -> None:
         self.name = f"c{secrets.token_hex(4)}"
-        self.wired = wired
+        self.wired, self.text = wired, text
         self.base = self.intent()
 
     def intent(self, *checks: str) -> Intent:
-        lines = "\n".join(f"  - {{{check}}}" for check in checks) or "  []"
-        return intents.loads(INTENT.format(name=self.name, checks=lines), supported_only=False)
+        lines = "".join(f"  - {{{check}}}\n" for check in checks)
+        text = self.text.format(name=self.name) + (f"checks:\n{lines}" if lines else "")
+        return intents.loads(text, supported_only=False)
 
     def make(self) -> None:
         sw = f"{self.name}.sw"
         ip("netns", "add", sw)
         lines = ["link set lo up"]
-        for subnet, gateway in (("web", None), ("app", "192.168.1.1/24"), ("db", "192.168.2.1/24")):
+        for subnet in self.base.file.subnets:
             lines.append(f"link add {subnet} type bridge forward_delay 0")
             lines.append(f"link set {subnet} up")
-            if gateway:
-                lines.append(f"addr add {gateway} dev {subnet}")
+        for subnet, gateway in {(port.subnet, port.gateway) for port in self.base.ports if port.gateway}:
+            lines.append(f"addr add {gateway}/24 dev {subnet}")
         batch(sw, lines)
         self.inside("sw", lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1"))
         for port in self.base.ports:
@@ -164,9 +222,9 @@ class Handmade:
 
 
 @contextlib.contextmanager
-def handmade(*wired: str) -> Iterator[tuple[Handmade, Wire]]:
+def handmade(*wired: str, text: str = INTENT) -> Iterator[tuple[Handmade, Wire]]:
     """The lab while it is needed, with the links of the named VMs on a wire."""
-    lab = Handmade(wired)
+    lab = Handmade(wired, text)
     try:
         lab.make()
         wire = Wire(lab.name, wired)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from typing import Any
 
 import pytest
 
-from dataplane.checks import Result, ping, run_checks
+from dataplane.checks import Result, packets, ping, run_checks
 from netctl.errors import ConflictError, InputError
-from tests.live.handmade import Handmade, Wire, handmade, ip
+from tests.live.handmade import TRUNK, Handmade, VlanSwitch, Wire, handmade, ip, straight
 
 pytestmark = pytest.mark.live
 
@@ -351,6 +355,248 @@ def test_slow_is_not_dropped(wired: tuple[Handmade, Wire]) -> None:
     for timer in timers:
         timer.join()
     all_fail(results, "arrived at web2/0")
+
+
+# --- tagged frames, ARP, and other demands --------------------------------------------------------
+
+
+@pytest.fixture
+def vlans() -> Iterator[tuple[Handmade, VlanSwitch]]:
+    with handmade("router", "v10", "v20", "v21", "v40", text=TRUNK) as (lab, wire):
+        switch = VlanSwitch()
+        wire.forward = switch
+        yield lab, switch
+
+
+TRUNK_CHECKS = (
+    "from: router, to: v10",
+    "from: router, vlan: 20, to: v20",
+    "from: router, vlan: 20, to: v20, protocol: udp, port: 53, size: 1200",
+    "from: router, vlan: 20, to: v20, protocol: tcp, port: 80",
+    "from: router, vlan: 20, to: v20, protocol: arp",
+    "from: router, vlan: 20, to: v20, count: 20",
+    "from: router, vlan: 40, to: v40, expect: dropped",
+    "from: router, vlan: 40, to: v40, protocol: tcp, port: 80, expect: dropped",
+    "name: an access NIC carries no tags, from: v10, vlan: 20, to: v20, expect: dropped",
+)
+
+
+def test_a_trunk_as_it_should_be(vlans: tuple[Handmade, VlanSwitch]) -> None:
+    all_pass(run(vlans[0], *TRUNK_CHECKS))
+
+
+def test_a_trunk_that_lacks_a_vlan(vlans: tuple[Handmade, VlanSwitch]) -> None:
+    lab, switch = vlans
+    switch.members["router"] = (10, frozenset())
+    results = run(lab, *TRUNK_CHECKS[1:5])
+    all_fail(results[:3], "never left router/0: nobody told router the MAC address")
+    all_fail(results[3:], "no answer")
+
+
+def test_a_trunk_that_carries_too_much(vlans: tuple[Handmade, VlanSwitch]) -> None:
+    lab, switch = vlans
+    switch.members["router"] = (10, frozenset({20, 40}))
+    all_fail(run(lab, *TRUNK_CHECKS[6:8]), "arrived at v40/0")
+
+
+def test_an_access_nic_that_takes_tags(vlans: tuple[Handmade, VlanSwitch]) -> None:
+    lab, switch = vlans
+    switch.members["v10"] = (10, frozenset({20}))
+    all_fail(run(lab, TRUNK_CHECKS[8]), "arrived at v20/0")
+
+
+def test_vlans_that_are_swapped(vlans: tuple[Handmade, VlanSwitch]) -> None:
+    lab, switch = vlans
+    switch.members["v20"], switch.members["v40"] = switch.members["v40"], switch.members["v20"]
+    assert not any(result.passed for result in run(lab, *TRUNK_CHECKS[1:5]))
+
+
+def test_arp(plain: Handmade) -> None:
+    good = run(
+        plain,
+        "from: web1, to: web2, protocol: arp",
+        "from: web1, to: web2, protocol: arp, count: 5",
+        "from: app1, to: 192.168.1.1, protocol: arp",
+        "from: web1, to: app1, protocol: arp, expect: dropped",
+        "from: web1, to: 10.10.0.99, protocol: arp, expect: dropped",
+    )
+    all_pass(good)
+    bad = run(
+        plain,
+        "from: web1, to: web2, protocol: arp, expect: dropped",
+        "from: app1, to: 192.168.1.1, protocol: arp, expect: dropped",
+        "from: web1, to: app1, protocol: arp",
+    )
+    assert not any(result.passed for result in bad), [result.seen for result in bad]
+
+
+def test_arp_with_a_liar(wired: tuple[Handmade, Wire]) -> None:
+    """Two stations that both claim an address."""
+    lab, wire = wired
+
+    def forward(vm: str, inbound: bool, frame: bytes) -> Sequence[tuple[str, bool, bytes]]:
+        out = [(vm, inbound, frame)]
+        if vm == "web2" and not inbound and is_arp(frame) and frame[21] == 2:
+            lie = frame[:22] + b"\x02\0\0\0\0\x01" + frame[28:]
+            out.append((vm, inbound, lie))
+        return out
+
+    wire.forward = forward
+    all_fail(run(lab, "from: web1, to: web2, protocol: arp"), "answered with 02:00:00:00:00:01")
+
+
+def test_snat_states_whom_the_receiver_sees(plain: Handmade) -> None:
+    web1 = plain.base.port("web1").ip
+    right, wrong = run(plain, f"{PING}, snat: {web1}", f"{PING}, snat: 10.10.0.200")
+    all_pass([right])
+    all_fail([wrong], f"arrived as from {web1} instead of 10.10.0.200")
+
+
+def test_rejected(plain: Handmade) -> None:
+    """The router in the middle knows no way to web1, and says so."""
+    told, silent, arrived = run(
+        plain,
+        "from: app1, to: web1, protocol: udp, port: 53, expect: rejected",
+        "from: app1, to: 192.168.2.99, expect: rejected",
+        "from: app1, to: db1, expect: rejected",
+    )
+    all_pass([told])
+    assert "network unreachable" in told.seen
+    all_pass([silent])  # nobody answers the router's ARP: host unreachable
+    all_fail([arrived], "arrived at db1/0")
+
+
+def test_rejected_by_reset(wired: tuple[Handmade, Wire]) -> None:
+    lab, wire = wired
+
+    def forward(vm: str, inbound: bool, frame: bytes) -> Sequence[tuple[str, bool, bytes]]:
+        if vm != "web2" or not inbound or frame[23] != 6 or is_arp(frame):
+            return [(vm, inbound, frame)]
+        source, target = IPv4Address(frame[26:30]), IPv4Address(frame[30:34])
+        sport, dport, sequence = struct.unpack_from("!HHI", frame, 34)
+        flags = packets.RST | packets.ACK
+        answer = packets.segment(target, source, (dport, sport), (0, sequence + 1), flags)
+        body = packets.ipv4(target, source, packets.TCP, answer)
+        return [(vm, False, packets.ethernet(frame[6:12], frame[:6], packets.ETH_IPV4, body))]
+
+    wire.forward = forward
+    rejected, dropped, delivered = run(
+        lab, f"{TCP}, expect: rejected", f"{TCP}, expect: dropped", f"{TCP}, expect: delivered"
+    )
+    all_pass([rejected, dropped])
+    assert "TCP RST" in rejected.seen and "TCP RST" in dropped.seen
+    all_fail([delivered], "TCP RST")
+
+
+def test_silence_is_no_rejection(wired: tuple[Handmade, Wire]) -> None:
+    lab, wire = wired
+    wire.forward = lambda vm, inbound, frame: (
+        [(vm, inbound, frame)] if is_arp(frame) or vm != "web2" or not inbound else []
+    )
+    all_fail(run(lab, f"{TCP}, expect: rejected"), "was told nothing")
+
+
+# --- stories --------------------------------------------------------------------------------------
+
+
+def story(*steps: str) -> str:
+    return f"name: a story, steps: [{', '.join('{' + step + '}' for step in steps)}]"
+
+
+@dataclass
+class Switchable:
+    """Verbs that break and mend the links of a lab on a wire."""
+
+    wire: Wire
+    done: list[str] = field(default_factory=list)
+    timers: list[threading.Timer] = field(default_factory=list)
+
+    def verbs(self) -> dict[str, Any]:
+        return {"fail": self.fail, "heal": self.heal}
+
+    def fail(self, what: str) -> None:
+        self.done.append(f"fail {what}")
+        self.wire.forward = lambda vm, inbound, frame: [] if vm == "web2" else [(vm, inbound, frame)]
+
+    def heal(self, what: str) -> None:
+        """At once when all is healed, else after half a second."""
+        self.done.append(f"heal {what}")
+        if what == "all":
+            self.wire.forward = straight
+        else:
+            self.timers.append(threading.Timer(0.5, setattr, (self.wire, "forward", straight)))
+            self.timers[-1].start()
+
+
+def tell(lab: Handmade, verbs: dict[str, Any], *checks: str) -> list[Result]:
+    return run_checks(lab.intent(*checks), lab.name, verbs=verbs)
+
+
+def test_story(wired: tuple[Handmade, Wire]) -> None:
+    lab, wire = wired
+    verbs = Switchable(wire)
+    before, result, after = tell(
+        lab,
+        verbs.verbs(),
+        PING,
+        story(
+            "check: {from: web1, to: web2}",
+            "fail: link hv1 eth0",
+            "check: {from: web1, to: web2, expect: dropped}",
+            "heal: link hv1 eth0",
+            "check: {from: web1, to: web2}, within: 3s",
+        ),
+        PING,
+    )
+    for timer in verbs.timers:
+        timer.join()
+    all_pass([before, result, after])
+    assert verbs.done == ["fail link hv1 eth0", "heal link hv1 eth0", "heal all"]
+    assert len(result.evidence) == 5
+
+
+def test_story_that_does_not_come_true_is_healed(wired: tuple[Handmade, Wire]) -> None:
+    lab, wire = wired
+    verbs = Switchable(wire)
+    result, after = tell(
+        lab,
+        verbs.verbs(),
+        story("fail: link hv1 eth0", "check: {from: web1, to: web2}, within: 500ms", "heal: all"),
+        PING,
+    )
+    all_fail([result], "step 2 (check web1 -> web2 delivered)")
+    all_pass([after])
+    assert verbs.done == ["fail link hv1 eth0", "heal all"]
+
+
+@pytest.mark.parametrize("protocol", ["icmp", "udp, port: 53", "tcp, port: 5001"])
+def test_traffic_and_its_outage(wired: tuple[Handmade, Wire], protocol: str) -> None:
+    lab, wire = wired
+    verbs = Switchable(wire)
+
+    def blink(what: str) -> None:
+        verbs.fail(what)
+        time.sleep(0.3)
+        verbs.heal("all")
+
+    steps = [f"traffic: {{from: web1, to: web2, protocol: {protocol}}}", "apply: {name: x}, max_outage: %s"]
+    results = [
+        tell(lab, {"apply": lambda patch: blink("link web2")}, story(steps[0], steps[1] % most))[0]
+        for most in ("2s", "200ms")
+    ]
+    all_pass(results[:1])
+    all_fail(results[1:], "stood still for")
+
+
+def test_traffic_that_never_flows(wired: tuple[Handmade, Wire]) -> None:
+    lab, wire = wired
+    wire.forward = lambda vm, inbound, frame: []
+    all_fail(run(lab, story("traffic: {from: web1, to: web2}")), "never got an answer")
+
+
+def test_a_verb_that_is_not_there(plain: Handmade) -> None:
+    with pytest.raises(InputError, match="fail"):
+        run(plain, story("fail: link hv1 eth0", "check: {from: web1, to: web2}"))
 
 
 # --- errors and leftovers -------------------------------------------------------------------------
