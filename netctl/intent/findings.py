@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from netctl.errors import Problem
+from netctl.intent.grammar import Cuts
 from netctl.intent.source import Document, Path_
 
 SECTIONS = {
@@ -24,27 +24,28 @@ SECTIONS = {
 
 
 class Findings:
-    """Collects problems and warnings, and knows what earlier stages cut out.
+    """Collects problems and warnings, and knows what the grammar cut out (`broken`: paths in the file)."""
 
-    `broken` are the paths of what the grammar refused and cut out of the model.
-    """
-
-    def __init__(
-        self, document: Document, problems: Iterable[Problem] = (), broken: Iterable[Path_] = ()
-    ) -> None:
+    def __init__(self, document: Document, cuts: Cuts | None = None) -> None:
         self.document = document
-        self._problems = dict.fromkeys(problems)
+        self.cuts = cuts or Cuts()
+        self._problems = dict.fromkeys([*document.problems, *self.cuts.problems])
         self._warnings: dict[Problem, None] = {}
-        self.broken = set(broken)
+        self.broken = self.cuts.broken
         self._around = {path[:length] for path in self.broken for length in range(len(path))}
 
     def error(self, path: Path_, message: str, hint: str, key: bool = False) -> None:
-        """A mistake in the value at `path` (or its key), and what to write instead."""
+        """A mistake in the model's value at `path` (or its key), and what to write instead."""
+        self.error_in_file(self.cuts.in_file(path), message, hint, key)
+
+    def error_in_file(self, path: Path_, message: str, hint: str, key: bool = False) -> None:
+        """The same of the file's value at `path`, which differs where items were cut out of lists."""
         self._problems[self.document.problem(path, message, hint, key)] = None
 
     def warn(self, path: Path_, message: str, hint: str, key: bool = False) -> None:
         """Something allowed that looks wrong."""
-        self._warnings[self.document.problem(path, message, hint, key)] = None
+        there = self.cuts.in_file(path)
+        self._warnings[self.document.problem(there, message, hint, key)] = None
 
     @property
     def problems(self) -> list[Problem]:
@@ -58,6 +59,7 @@ class Findings:
 
     def sound(self, *path: str | int) -> bool:
         """Whether nothing was cut out of the value at `path`, and it was not cut out itself."""
+        path = self.cuts.in_file(path)
         return path not in self._around and not any(
             path[:length] in self.broken for length in range(len(path) + 1)
         )
@@ -75,10 +77,12 @@ class Findings:
         return value
 
     def names(self, *path: str) -> list[str]:
-        """The keys of the mapping at `path` as the file has them, wrong or not."""
+        """The names that the section at `path` gives, wrong or not, and be it a list by mistake."""
         value = self.written(*path)
+        if isinstance(value, list):
+            return [name for name in value if isinstance(name, str)]
         return list(value) if isinstance(value, dict) else []
 
     def line(self, *path: str | int) -> int:
-        """The line of the key at `path`."""
-        return self.document.place(*path, key=True)[0]
+        """The line of the model's key at `path`."""
+        return self.document.place(*self.cuts.in_file(path), key=True)[0]

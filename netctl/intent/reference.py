@@ -71,7 +71,7 @@ def reference() -> str:
             if key in ("address_groups", "service_groups"):
                 parts += [
                     f"## {key}\n",
-                    f"{info.description} Each is {_type(info.annotation, info.metadata)}.\n",
+                    f"{info.description} Each is {_type(get_args(info.annotation)[1])}.\n",
                 ]
             continue
         entries = {"fabric": key, "checks": "checks[]"}.get(key, f"{key}.NAME")

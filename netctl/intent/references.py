@@ -38,7 +38,10 @@ class Names:
     nics: dict[str, int | None]
     """Number of NICs by VM; None when that is not clear."""
     uplinks: dict[str, list[str]]
+    """NICs by host, of the hosts where they are clear."""
     links: set[frozenset[str]]
+    unclear: set[str]
+    """Kinds of things whose section is not there because it is misspelt or no section."""
     patience: int = 200_000
     """How many names to compare with in all, looking for the one that was meant."""
 
@@ -56,22 +59,27 @@ class Names:
         for vm in by_kind["VM"]:
             written = findings.written("vms", vm, "nics")
             nics[vm] = len(written) if isinstance(written, list) else 0 if written is None else None
-        uplinks = {
-            host: findings.names("hosts", host, "nics")
-            or (list(defaults.nics(lab, host)) if host in lab.hosts else [])
-            for host in by_kind["host"]
-        }
-        return cls(by_kind, nics, uplinks, {frozenset(link) for link in defaults.links(lab)})
+        uplinks: dict[str, list[str]] = {}
+        for host in by_kind["host"]:
+            named = findings.names("hosts", host, "nics")
+            if named or host in lab.hosts:
+                uplinks[host] = named or list(defaults.nics(lab, host))
+        unclear = {kind for kind, section in SECTIONS.items() if (section,) in findings.broken}
+        if findings.broken & {("fabric",), ("fabric", "switches")}:
+            unclear.add("switch")
+        unclear |= {"cluster"} if ("clusters",) in findings.broken else set()
+        unclear |= {"virtual switch"} if ("virtual_switches",) in findings.broken else set()
+        return cls(by_kind, nics, uplinks, {frozenset(link) for link in defaults.links(lab)}, unclear)
 
     def unknown(self, kind: str, name: str) -> Finding:
         """What is wrong with `name` as the name of such a thing."""
         known = self.by_kind[kind]
-        if name in known:
+        if name in known or kind in self.unclear:
             return None
         what = f"there is no {kind} `{show(name)}`"
         for other, names in self.by_kind.items():
             if name in names:
-                what = f"`{name}` is a {other}, not a {kind}"
+                what = f"`{name}` is {_a(other)}, not {_a(kind)}"
         return what, self.nearest(name, known) or self._list(kind, list(known))
 
     def nearest(self, name: str, known: Iterable[str]) -> str:
@@ -93,11 +101,11 @@ class Names:
     def any_of(self, kinds: tuple[str, ...], name: str) -> Finding:
         """What is wrong with `name` as the name of one of these kinds of things."""
         found = [kind for kind in kinds if name in self.by_kind[kind]]
-        if len(found) == 1:
+        if len(found) == 1 or (not found and self.unclear & set(kinds)):
             return None
         if found:
             return (
-                f"`{name}` is both a {found[0]} and a {found[1]}",
+                f"`{name}` is both {_a(found[0])} and {_a(found[1])}",
                 "give one of them another name, so that it is clear which is meant",
             )
         known = [one for kind in kinds for one in self.by_kind[kind]]
@@ -114,7 +122,7 @@ class Names:
         finding = self.unknown("VM", name)
         if finding:
             return finding
-        count = self.nics[name]
+        count = self.nics.get(name)
         if count == 0:
             return f"the VM `{name}` has no NIC", f"give it one: vms.{name}.nics: [{{subnet: ...}}]"
         if not slash:
@@ -126,6 +134,10 @@ class Names:
             has = "one NIC, index 0" if count == 1 else f"{count} NICs, counted from 0"
             return f"the VM `{name}` has {has}; there is no {text}", last
         return None
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
 def _is_address(text: str) -> bool:
@@ -170,8 +182,8 @@ def _mirrored(text: str, names: Names) -> Finding:
     name, _, device = text.partition("/")
     if name not in names.by_kind["host"]:
         return names.nic(text, ("VM", "host"))
-    known = names.uplinks[name]
-    if device in known:
+    known = names.uplinks.get(name)
+    if known is None or device in known:
         return None
     return (
         f"the host `{name}` has no NIC `{show(device)}`",
@@ -188,7 +200,7 @@ def _policy_end(text: str, names: Names) -> Finding:
     if text in ("any", "external") or _is_address(text) or _is_network(text):
         return None
     finding = names.unknown("subnet", text)
-    return finding and (finding[0], f"{finding[1]}; or write an address, a CIDR, external or any")
+    return finding and (finding[0], f"{finding[1].rstrip('?')}, or an address, a CIDR, external, any")
 
 
 def _peer(text: str, names: Names) -> Finding:
@@ -301,8 +313,8 @@ def _fault(text: str, names: Names) -> Finding:
     finding = names.any_of(("host", "switch"), rest[0])
     if finding:
         return finding
-    known_nics = names.uplinks[rest[0]]
-    if rest[1] in known_nics:
+    known_nics = names.uplinks.get(rest[0])
+    if known_nics is None or rest[1] in known_nics:
         return None
     return f"the host `{rest[0]}` has no NIC `{show(rest[1])}`", f"its NICs are {', '.join(known_nics)}"
 
@@ -397,6 +409,6 @@ def check(lab: LabFile, findings: Findings) -> None:
             continue
         finding = judge(value, names)
         if finding is not None:
-            findings.error(
+            findings.error_in_file(
                 path, f"{path_text(path)}: {finding[0]}", finding[1], key=path[-2:-1] == ("per_host",)
             )

@@ -61,6 +61,13 @@ _WORDS: dict[str, Any] = {
 }
 
 
+class WrittenFloat(float):
+    """A number with a point, and how it was written: 10.10 is no 10.1 when an address was meant."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
 def _plain(text: str) -> Any:
     """The value of a plain scalar."""
     if text in _WORDS:
@@ -70,7 +77,7 @@ def _plain(text: str) -> Any:
         if _INT.fullmatch(text):
             return int(text, 0)
         if _FLOAT.fullmatch(text) and not (first == "0" and text.isdigit()):
-            return float(text)
+            return WrittenFloat(text)
     return text
 
 
@@ -95,6 +102,7 @@ class _Composer(_Parser):
             raise yaml.MarkedYAMLError(
                 problem=f"lists and mappings are nested more than {MAX_DEPTH} deep",
                 problem_mark=parent.start_mark if parent else None,
+                note="write it flatter: a lab needs no such depth",
             )
 
     def ascend_resolver(self) -> None:
@@ -131,7 +139,13 @@ class Document:
     def problem(self, path: Path_, message: str, hint: str = "", key: bool = False) -> Problem:
         """A problem with the value at `path`, or with its key."""
         line, column = self.place(*path, key=key)
-        return Problem(self.file, line, column, message, hint)
+        return Problem(self.file, line, column, _one_line(message), _one_line(hint))
+
+
+def _one_line(text: str) -> str:
+    """A message on one line of a terminal, whatever it quotes."""
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if len(text) <= 400 else f"{text[:397]}..."
 
 
 def read(path: Path) -> str:
@@ -196,7 +210,7 @@ def _yaml_problem(error: yaml.MarkedYAMLError, file: str, text: str) -> Problem:
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     what = (error.problem or "this is not YAML").removeprefix("but ")
-    hint = ""
+    hint = "look at this line and the one before it"
     current = text.split("\n")[line - 1 : line]
     if current and "\t" in current[0][: max(column, 1)]:
         hint = "YAML is indented with blanks: replace the tab"
@@ -217,6 +231,10 @@ def _yaml_problem(error: yaml.MarkedYAMLError, file: str, text: str) -> Problem:
         hint = "write `key: value`"
     elif "cannot start any token" in what:
         hint = "put the text in quotes"
+    elif "expected key" in what or "expected '-'" in what:
+        hint = "look at the indentation: what belongs together begins in the same column"
+    elif getattr(error, "note", None):
+        hint = str(error.note)
     return Problem(file, line, column, f"not YAML: {what}", hint)
 
 

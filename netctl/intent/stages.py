@@ -54,8 +54,10 @@ def check(
 ) -> tuple[LabFile, source.Document, tuple[Problem, ...]]:
     """The file as a model, with its places and warnings. Raises InputError with all of its problems."""
     document = source.compose(text, file)
-    lab, mistakes, broken = grammar.build(document)
-    findings = Findings(document, document.problems + mistakes, broken)
+    if document.data is None and document.problems:
+        raise InputError.of(document.problems)
+    lab, cuts = grammar.build(document)
+    findings = Findings(document, cuts)
     references.check(lab, findings)
     rules.check(lab, findings)
     if not findings.problems and supported_only:

@@ -16,6 +16,7 @@ from ipaddress import (
     IPv4Network,
     IPv6Network,
     NetmaskValueError,
+    ip_network,
 )
 from typing import Annotated, Any, Literal
 
@@ -49,7 +50,7 @@ def show(value: Any) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "a list"
-    text = str(value).lower() if isinstance(value, bool) else str(value)
+    text = str(value).lower() if isinstance(value, bool) else str(getattr(value, "text", value))
     text = text if text.isprintable() else repr(text)[1:-1]
     return text if len(text) <= 40 else f"{text[:37]}..."
 
@@ -132,21 +133,22 @@ Address = Annotated[IPv4Address, BeforeValidator(_address), Says("an IPv4 addres
 def _network(value: Any) -> Any:
     if isinstance(value, IPv4Network):
         return value
+    hint = "write a network and its prefix length, such as 10.10.0.0/24"
     if isinstance(value, str):
         try:
-            return IPv4Network(value)
-        except NetmaskValueError:
-            pass
-        except AddressValueError:
-            pass
+            network = IPv4Network(value)
+        except (AddressValueError, NetmaskValueError):
+            hint = "IPv6 is written apart, in cidr6" if ":" in value else hint
         except ValueError:  # host bits set
             network = IPv4Interface(value).network
             raise mistake(
                 f"{show(value)} is an address in the network {network}", f"write {network}"
             ) from None
-    raise mistake(
-        f"{show(value)} is not an IPv4 network", "write a network and its prefix length, such as 10.10.0.0/24"
-    )
+        else:
+            if "/" in value:
+                return network
+            raise mistake(f"{show(value)} has no prefix length", f"write {value}/24, or {value}/32")
+    raise mistake(f"{show(value)} is not an IPv4 network", hint)
 
 
 Network = Annotated[IPv4Network, BeforeValidator(_network), Says("an IPv4 network")]
@@ -174,6 +176,11 @@ Network6 = Annotated[IPv6Network, BeforeValidator(_network6), Says("an IPv6 netw
 def _any_network(value: Any) -> Any:
     if isinstance(value, IPv4Network | IPv6Network):
         return value
+    if isinstance(value, str):
+        try:
+            return ip_network(value)
+        except ValueError:
+            pass
     return _network6(value) if isinstance(value, str) and ":" in value else _network(value)
 
 

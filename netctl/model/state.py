@@ -1,12 +1,13 @@
 """State of databases as plain values: what compile wants, what drivers read, what plan compares.
 
 A row is named by a stable key of ours (never by UUID), refers to others by `Ref`, and says in `why`
-which thing of the intent it is for. Columns hold a scalar, a tuple (a set, sorted) or a mapping.
+which thing of the intent it is for. Columns hold a scalar, a tuple (a set, sorted) or a mapping; a column
+that has its default value (an empty set or mapping, "", 0, False) is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 Scalar = str | int | float | bool
@@ -36,13 +37,37 @@ class Row:
 Database = Mapping[tuple[str, str], Row]
 """Rows by (table, name)."""
 
+NORTHBOUND = "northbound"
+"""How changes and texts call the northbound database; a node's database is called after the node."""
+
 
 @dataclass(frozen=True)
 class State:
-    """The northbound database and the Open_vSwitch database of each node (host or switch) of a lab."""
+    """The northbound database and the Open_vSwitch database of each node (host or switch) of a lab.
 
+    `owner` is the lab: the mark that its rows carry. `unread` names the databases that could not be asked
+    (as their nodes do not run yet) and count as empty.
+    """
+
+    owner: str
     northbound: Database = field(default_factory=dict)
     nodes: Mapping[str, Database] = field(default_factory=dict)
+    unread: frozenset[str] = field(default=frozenset(), compare=False)
+
+    def databases(self) -> Iterator[tuple[str, Database]]:
+        """Every database with its name, the northbound one first."""
+        yield NORTHBOUND, self.northbound
+        yield from sorted(self.nodes.items())
+
+    def text(self) -> str:
+        """All rows in a form to read and to compare; sorted, so the same state gives the same text."""
+        lines = []
+        for name, database in self.databases():
+            lines.append(f"== {name}")
+            for _, row in sorted(database.items()):
+                lines.append(f"{row.table} {row.name}  # {row.why}")
+                lines += [f"    {column}: {show(value)}" for column, value in sorted(row.columns.items())]
+        return "\n".join(lines) + "\n"
 
 
 @dataclass(frozen=True)
@@ -52,3 +77,16 @@ class Endpoints:
     northbound: str
     southbound: str
     nodes: Mapping[str, str]
+
+
+def show(value: Value) -> str:
+    """A value for people: a reference is its name, a mapping `key=value`."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{key}={text}" for key, text in sorted(value.items())) or "nothing"
+    if isinstance(value, tuple):
+        return ", ".join(show(item) for item in value) or "nothing"
+    if isinstance(value, Ref):
+        return value.name
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)

@@ -16,7 +16,7 @@ def placement(lab: LabFile, findings: Findings) -> None:
     """There is a host for a VM, and the one that the file names is among those that it may run on."""
     for name, vm in lab.vms.items():
         path = ("vms", name)
-        if vm.host is not None and vm.affinity and vm.host not in vm.affinity:
+        if vm.host in lab.hosts and vm.affinity and vm.host not in vm.affinity:
             findings.error(
                 (*path, "host"),
                 f"{vm.host} is not in the affinity of {name}",

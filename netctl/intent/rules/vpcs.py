@@ -90,7 +90,7 @@ def routes(lab: LabFile, findings: Findings) -> None:
     """A route leads over an external subnet of the VPC, or to an address that the VPC reaches directly."""
     own = _own(lab)
     for name, vpc in lab.vpcs.items():
-        outside = {external.subnet for external in vpc.external}
+        outside = dict.fromkeys(external.subnet for external in vpc.external)
         for index, route in enumerate(vpc.routes):
             path: Path_ = ("vpcs", name, "routes", index)
             if route in vpc.routes[:index]:
@@ -235,7 +235,7 @@ def routing_policies(lab: LabFile, findings: Findings) -> None:
                 if getattr(policy, key) and not ported:
                     findings.error(
                         (*path, key),
-                        f"{policy.protocol} has no ports",
+                        f"protocol {policy.protocol} has no ports",
                         "write protocol: tcp or udp",
                         key=True,
                     )
