@@ -235,6 +235,14 @@ class LabCli(CLI):
         node.sendCmd(" ".join(words))
         self.waitForNode(node)
 
+    def waitForNode(self, node: Attached) -> None:
+        """Show what the command writes. Keys go to it from a terminal; a script's next line is not for it."""
+        if sys.stdin.isatty():
+            super().waitForNode(node)
+            return
+        while node.waiting:
+            output(node.monitor())
+
 
 def console(intent: Intent) -> None:
     """Mininet's CLI on a running lab, until its user leaves it. What commands write goes to stdout."""
