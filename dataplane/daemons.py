@@ -143,10 +143,15 @@ class Runner:
             "-vsyslog:off",
         ]
         if daemon.program == "ovsdb-server":
-            file, socket = ("conf.db", "db.sock") if daemon is OVSDB else (f"{daemon.role}.db", f"{daemon.role}.sock")
+            file, socket = (
+                ("conf.db", "db.sock") if daemon is OVSDB else (f"{daemon.role}.db", f"{daemon.role}.sock")
+            )
             special = [str(place / file), f"--remote=punix:{place / socket}"]
         elif daemon is NORTHD:
-            special = [f"--ovnnb-db={self.remote(node, NORTHBOUND)}", f"--ovnsb-db={self.remote(node, SOUTHBOUND)}"]
+            special = [
+                f"--ovnnb-db={self.remote(node, NORTHBOUND)}",
+                f"--ovnsb-db={self.remote(node, SOUTHBOUND)}",
+            ]
         else:
             special = [self.remote(node, "db")]
         return [self.engine.tool(daemon.program), *special, *common]

@@ -77,7 +77,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node and its layer 3 configuration: addresses by device, and routes. `mac` is that of a host's br0."""
+    """A node and its layer 3 configuration: addresses by device, routes; `mac` is that of a host's br0."""
 
     name: str
     kind: Kind
@@ -143,7 +143,9 @@ def inventory(intent: Intent) -> Inventory:
                 End(machine.name, Device(devices.MACHINE_NIC, machine.mac, mtu, stack=True)),
             )
         )
-    return Inventory(intent.name, {node.name: node for node in sorted(nodes, key=lambda n: n.name)}, tuple(links))
+    return Inventory(
+        intent.name, {node.name: node for node in sorted(nodes, key=lambda n: n.name)}, tuple(links)
+    )
 
 
 def _switch_links(intent: Intent) -> list[Link]:

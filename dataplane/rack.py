@@ -23,7 +23,7 @@ from dataplane.engine import Engine
 from dataplane.inventory import CENTRAL, KIND_WORDS, Device, Inventory, Link, Node
 from dataplane.processes import Process
 from dataplane.stack import Seen, Snapshot
-from netctl.errors import ChangeError
+from netctl.errors import ConflictError
 from netctl.model import devices
 from netctl.model.state import Endpoints
 
@@ -80,14 +80,36 @@ class Rack:
         return Endpoints(
             self.runner.remote(CENTRAL, daemons.NORTHBOUND),
             self.runner.remote(CENTRAL, daemons.SOUTHBOUND),
-            {node.name: self.runner.remote(node.name, "db") for node in self.inventory.of_kind("host", "switch")},
+            {
+                node.name: self.runner.remote(node.name, "db")
+                for node in self.inventory.of_kind("host", "switch")
+            },
         )
 
-    def observe(self) -> Observed:
-        """Read the namespaces, devices and processes of the lab.
+    def reachable(self) -> Endpoints:
+        """Those of the endpoints that are there; "" for a central database that is not."""
+        all_ = self.endpoints()
+        there = {node: remote for node, remote in all_.nodes.items() if _listens(remote)}
+        northbound, southbound = (
+            remote if _listens(remote) else "" for remote in (all_.northbound, all_.southbound)
+        )
+        return Endpoints(northbound, southbound, there)
 
-        Raises ConflictError when a namespace of a node exists but is somebody else's.
-        """
+    def refuse_foreign(self) -> None:
+        """Raise ConflictError when a namespace that the lab needs is somebody else's."""
+        foreign = [
+            name
+            for name in (self.inventory.namespace(node) for node in self.inventory.nodes)
+            if netns.inode(name) is not None and netns.owner_of(name) != self.lab
+        ]
+        if foreign:
+            raise ConflictError(
+                f"these network namespaces are there already and are not netctl's: {', '.join(foreign)}",
+                "Remove them (ip netns delete NAME) or give the lab another name.",
+            )
+
+    def observe(self) -> Observed:
+        """Read the namespaces, devices and processes of the lab."""
         there = owned(self.lab)
         snapshots = {node: netns.inside(self.inventory.namespace(node), stack.snapshot) for node in there}
         return Observed(snapshots, running(self.lab, there))
@@ -109,7 +131,9 @@ class Rack:
             changes += [Change("~", node.name, text) for text in self._layer3_difference(node, seen)]
         for link in self.inventory.links:
             changes += self._link_difference(link, observed)
-        changes += [Change("-", node, f"device {device}") for node, device in self._unwanted_devices(observed)]
+        changes += [
+            Change("-", node, f"device {device}") for node, device in self._unwanted_devices(observed)
+        ]
         changes += [
             Change("-", node, "node with its namespace")
             for node in observed.snapshots
@@ -131,13 +155,17 @@ class Rack:
         fresh = [node for node in self.inventory.nodes.values() if node.name not in observed.snapshots]
         for node in fresh:
             netns.create(self.inventory.namespace(node.name), self.lab)
-        self.runner.prepare((node.name, node.kind) for node in self.inventory.nodes.values() if node.kind in daemons.ALL)
+        self.runner.prepare(
+            (node.name, node.kind) for node in self.inventory.nodes.values() if node.kind in daemons.ALL
+        )
         progress("databases and switches")
         with _pool() as pool:
             # Central first: it takes longest, and everybody else waits for it in the end.
             order = self.inventory.of_kind("central") + self.inventory.of_kind("host", "switch")
             started = [
-                pool.submit(self.runner.start, node.name, daemons.BASE[node.kind], observed.running.get(node.name, ()))
+                pool.submit(
+                    self.runner.start, node.name, daemons.BASE[node.kind], observed.running.get(node.name, ())
+                )
                 for node in order
             ]
             progress("links and guests")
@@ -146,14 +174,17 @@ class Rack:
         return True
 
     def activate(self, observed: Observed, progress: Progress) -> None:
-        """What needs the written configuration: host addresses and ovn-controllers. Cheap when all is there."""
+        """What needs the written configuration: host addresses and ovn-controllers."""
         progress("controllers")
         hosts = self.inventory.of_kind("host")
         with _pool() as pool:
             _all(
                 [
                     pool.submit(
-                        self.runner.start, node.name, (daemons.CONTROLLER,), observed.running.get(node.name, ())
+                        self.runner.start,
+                        node.name,
+                        (daemons.CONTROLLER,),
+                        observed.running.get(node.name, ()),
                     )
                     for node in hosts
                 ]
@@ -191,7 +222,9 @@ class Rack:
                 (device, None if (node.name, device.name) in renewed else seen.devices.get(device.name))
                 for device in self._devices[node.name]
             ]
-            work = [(device, have) for device, have in work if have is None or _device_difference(device, have)]
+            work = [
+                (device, have) for device, have in work if have is None or _device_difference(device, have)
+            ]
             if work or self._layer3_difference(node, seen):
                 netns.inside(
                     self.inventory.namespace(node.name),
@@ -295,6 +328,16 @@ class Rack:
         return self.runner.ask(node, daemons.VSWITCHD, command, *arguments)
 
 
+def marked() -> set[str]:
+    """Names of all labs that have a namespace on this machine, told by the marks."""
+    found = set()
+    for name in netns.names(""):
+        lab = name.partition(".")[0]
+        if "." in name and lab not in found and netns.inode(name) is not None and netns.owner_of(name) == lab:
+            found.add(lab)
+    return found
+
+
 def owned(lab: str) -> list[str]:
     """Names of the nodes of a lab whose namespace exists and is ours."""
     prefix = f"{lab}."
@@ -365,6 +408,10 @@ class _Handles:
         if node not in self._open:
             self._open[node] = os.open(netns.path(f"{self._lab}.{node}"), os.O_RDONLY | os.O_CLOEXEC)
         return self._open[node]
+
+
+def _listens(remote: str) -> bool:
+    return os.path.exists(remote.removeprefix("unix:"))
 
 
 def _pool() -> ThreadPoolExecutor:

@@ -133,10 +133,14 @@ class Stack:
             have = seen.addresses.get(name, frozenset())
             for address in have - wanted:
                 with _tolerating(errno.EADDRNOTAVAIL):
-                    self._netlink.addr("del", index=index, address=str(address.ip), prefixlen=_length(address))
+                    self._netlink.addr(
+                        "del", index=index, address=str(address.ip), prefixlen=_length(address)
+                    )
             for address in wanted - have:
                 with _tolerating(errno.EEXIST):
-                    self._netlink.addr("add", index=index, address=str(address.ip), prefixlen=_length(address))
+                    self._netlink.addr(
+                        "add", index=index, address=str(address.ip), prefixlen=_length(address)
+                    )
         for route in seen.routes - set(routes):
             with _tolerating(errno.ESRCH):
                 self._netlink.route("del", dst=route.to, gateway=route.via)

@@ -93,7 +93,8 @@ def writing(target: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise MachineError(
-                f"cannot write {target}: {error.strerror}", "Free some space there and run the same command again."
+                f"cannot write {target}: {error.strerror}",
+                "Free some space there and run the same command again.",
             ) from error
         raise
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from netctl.model.intent import Assignments, Intent, LabFile
 
-__all__ = ["assign", "dump", "load", "loads", "schema"]
+__all__ = ["assign", "dump", "load", "loads", "reassign", "schema"]
 
 
 def load(path: Path | str, assignments: Assignments | None = None, *, supported_only: bool = True) -> Intent:
@@ -40,6 +40,13 @@ def assign(lab: LabFile, assignments: Assignments | None = None) -> Assignments:
     from netctl.intent.assign import assign as decide
 
     return decide(lab, assignments)
+
+
+def reassign(intent: Intent, assignments: Assignments) -> Intent:
+    """The same intent, with what `assignments` decided before kept where it may be."""
+    from netctl.intent import stages
+
+    return stages.reassign(intent, assignments)
 
 
 def dump(what: LabFile | Intent) -> str:

@@ -37,6 +37,13 @@ def loads(
     return replace(intent, warnings=warnings, locate=document.place)
 
 
+def reassign(intent: Intent, assignments: Assignments) -> Intent:
+    """See netctl.intent.reassign."""
+    with _collector_paused():
+        decided = decide(intent.file, assign(intent.file, assignments))
+    return replace(decided, warnings=intent.warnings, locate=intent.locate)
+
+
 @contextmanager
 def _collector_paused() -> Iterator[None]:
     """Within, nobody looks for garbage: all is kept, and with 10,000 VMs looking takes most of the time."""

@@ -1,0 +1,309 @@
+"""What the commands do to a lab: the only place that strings the controller and the rack together.
+
+    up, apply:  load -> rack builds -> controller writes -> rack activates -> wait until ready -> verify
+    plan:       the same questions, no change
+
+Kill it anywhere: every step asks what is there first, so the same command finishes the work.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netctl.errors import ChangeError, ConflictError, InputError, MachineError, Problem
+
+if TYPE_CHECKING:
+    from dataplane.rack import Rack
+    from dataplane.store import Record
+    from netctl.model import Intent
+    from netctl.model.state import State
+
+Progress = Callable[[str], None]
+
+READY_LIMIT = 120.0
+"""Seconds until all of a lab's ports must be bound and its flows in."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of a plan, in words and as data."""
+
+    text: str
+    data: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The change as JSON data."""
+        return self.data
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was, or would be, changed. `exists`: the lab was there before."""
+
+    lab: str
+    exists: bool
+    changes: Sequence[Change]
+    warnings: Sequence[Problem] = ()
+
+
+@dataclass(frozen=True)
+class Running:
+    """A lab of this machine with its present intent."""
+
+    record: Record
+    intent: Intent
+    rack: Rack
+
+    @property
+    def name(self) -> str:
+        """The lab's name."""
+        return self.record.name
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A lab in the list of labs."""
+
+    name: str
+    title: str
+    state: str
+    hosts: int
+    vms: int
+    file: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary as JSON data."""
+        return dict(vars(self))
+
+
+def up(path: Path, progress: Progress) -> Report:
+    """Make the lab of a file exist and be ready.
+
+    Raises ConflictError when a lab of that name is there already from another file.
+    """
+    return _bring(path, progress, same_file=True)
+
+
+def apply(path: Path, progress: Progress) -> Report:
+    """Move the lab to what a file says; makes the lab when it is not there."""
+    return _bring(path, progress, same_file=False)
+
+
+def plan(path: Path) -> Report:
+    """What `apply` would change. Changes nothing."""
+    _require_root()
+    from dataplane import store
+    from netctl import intent as intents
+
+    intent, record = _with_record(intents.load(path))
+    rack = _rack(intent, record)
+    rack.refuse_foreign()
+    exists = record is not None or (store.directory(intent.name) / "lock").exists()
+    changes = _rack_changes(rack) + _controller_changes(rack, _compile(intent, rack))
+    return Report(intent.name, exists, changes, intent.warnings)
+
+
+def down(lab: str | None, all_labs: bool, progress: Progress) -> list[str]:
+    """Remove a lab, or all; returns the names of those that were there.
+
+    A lab that is not there is no error: what `down` promises already holds.
+    """
+    _require_root()
+    from dataplane import rack, store
+
+    names = known() if all_labs else [lab or _only()]
+    removed = []
+    for name in names:
+        if name not in known():
+            continue
+        with store.locked(name):
+            progress(f"removing {name}")
+            rack.remove(name)
+            store.remove(name)
+        removed.append(name)
+    return removed
+
+
+def known() -> list[str]:
+    """Names of the labs that have anything on this machine."""
+    from dataplane import rack, store
+
+    return sorted({*store.labs(), *rack.marked()})
+
+
+def labs() -> list[Summary]:
+    """The labs of this machine."""
+    _require_root()
+    from dataplane import store
+
+    found = []
+    for name in known():
+        record = store.read(name)
+        if record is None:
+            found.append(Summary(name, "", "half-made", 0, 0, ""))
+            continue
+        intent = _intent_of(record)
+        found.append(
+            Summary(
+                name, intent.file.title, record.state, len(intent.hosts), len(intent.file.vms), record.file
+            )
+        )
+    return found
+
+
+def locate(lab: str | None) -> Running:
+    """The lab of that name, or the only one. InputError when there is none or the choice is not clear."""
+    _require_root()
+    from dataplane import store
+
+    name = lab or _only()
+    record = store.read(name)
+    if record is None:
+        there = known()
+        raise InputError(
+            f"there is no lab {name}" + (" (it is half-made)" if name in there else ""),
+            f"Labs here: {', '.join(there)}" if there else "Bring one up with: netctl up FILE",
+        )
+    intent = _intent_of(record)
+    return Running(record, intent, _rack(intent, record))
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold a lab's lock, for commands that must not see it change."""
+    from dataplane import store
+
+    with store.locked(name):
+        yield
+
+
+def _bring(path: Path, progress: Progress, same_file: bool) -> Report:
+    _require_root()
+    from dataplane import store
+    from dataplane.store import Record
+    from netctl import intent as intents
+    from netctl import reconcile
+    from netctl.drivers import Databases
+    from netctl.intent import source
+
+    progress("reading the intent")
+    text = source.read(path)
+    written = intents.loads(text, str(path))
+    new = not store.directory(written.name).exists()
+    with store.locked(written.name):
+        try:
+            intent, record = _with_record(written)
+            rack = _rack(intent, record)
+            if same_file and record is not None and record.file != str(path.resolve()):
+                raise ConflictError(
+                    f"a lab {intent.name} is there already, from {record.file}",
+                    f"Move it to this file: netctl apply {path}; or remove it: netctl down {intent.name}",
+                )
+            rack.refuse_foreign()
+            desired = _compile(intent, rack)
+            target = Record(intent.name, str(path.resolve()), text, _engine_of(rack), intent.assignments)
+            store.write(target)
+        except BaseException:
+            if new:
+                store.remove(intent.name)
+            raise
+        observed = rack.observe()
+        changes = [_from_rack(change) for change in rack.difference(observed)]
+        rack.build(observed, progress)
+        with Databases(rack.endpoints(), desired.owner) as databases:
+            progress("writing the configuration")
+            changes += _from_plan(reconcile.converge(desired, databases))
+            rack.activate(observed, progress)
+            rack.prune(observed)
+            progress("waiting until every port is bound and every flow is in")
+            reconcile.wait_ready(intent, databases, READY_LIMIT)
+            rack.warm()
+            if changes:
+                progress("verifying")
+                reconcile.verify(desired, databases)
+        if changes:
+            _verify_rack(rack)
+        store.write(target.with_state("ready"))
+    return Report(intent.name, record is not None, changes, intent.warnings)
+
+
+def _verify_rack(rack: Rack) -> None:
+    left = rack.difference(rack.observe())
+    if left:
+        raise ChangeError(
+            f"the lab {rack.lab} is not as it should be: " + "; ".join(str(change) for change in left[:5]),
+            "The lab is left as it is; run the same command again, or remove it with netctl down.",
+        )
+
+
+def _with_record(intent: Intent) -> tuple[Intent, Record | None]:
+    """The intent with what the lab of its name was assigned before, and that lab's record."""
+    from dataplane import store
+    from netctl import intent as intents
+
+    record = store.read(intent.name)
+    return (intent if record is None else intents.reassign(intent, record.assignments)), record
+
+
+def _intent_of(record: Record) -> Intent:
+    from netctl import intent as intents
+
+    return intents.loads(record.text, record.file, record.assignments)
+
+
+def _rack(intent: Intent, record: Record | None) -> Rack:
+    from dataplane import engine
+    from dataplane.inventory import inventory
+    from dataplane.rack import Rack
+
+    return Rack(inventory(intent), engine.find(record.engine if record else None))
+
+
+def _engine_of(rack: Rack) -> str:
+    engine = rack.runner.engine
+    return engine.name if engine.name in ("bundled", "system") else str(engine.prefix)
+
+
+def _compile(intent: Intent, rack: Rack) -> State:
+    from netctl.compile import compile_intent
+
+    return compile_intent(intent, southbound=rack.endpoints().southbound)
+
+
+def _rack_changes(rack: Rack) -> list[Change]:
+    return [_from_rack(change) for change in rack.difference(rack.observe())]
+
+
+def _controller_changes(rack: Rack, desired: State) -> list[Change]:
+    from netctl import reconcile
+
+    return _from_plan(reconcile.preview(desired, rack.reachable()))
+
+
+def _from_rack(change: Any) -> Change:
+    return Change(
+        str(change), {"part": "rack", "sign": change.sign, "node": change.node, "what": change.what}
+    )
+
+
+def _from_plan(plan: Any) -> list[Change]:
+    return [Change(change.text, {"part": "controller", **change.to_json()}) for change in plan.changes]
+
+
+def _only() -> str:
+    there = known()
+    if not there:
+        raise InputError("there is no lab on this machine", "Bring one up with: netctl up FILE")
+    if len(there) > 1:
+        raise InputError(f"which lab? There are {', '.join(there)}", "Say which: --lab LAB")
+    return there[0]
+
+
+def _require_root() -> None:
+    if os.geteuid() != 0:
+        raise MachineError("labs need root: they are network namespaces", "Run the same command with sudo.")
