@@ -1,0 +1,42 @@
+"""Intent to desired rows: the OVN northbound database, and Open_vSwitch of every host and switch.
+
+Pure: the same intent gives the same rows, whatever the order of the file. A feature is a file here, with one
+function that adds its rows to `Rows`; `compile_intent` calls them in turn.
+"""
+
+from __future__ import annotations
+
+from netctl.compile import fabric, hosts, subnets, vpcs
+from netctl.compile.names import Names
+from netctl.compile.rows import Rows
+from netctl.model.intent import Intent
+from netctl.model.state import State
+
+__all__ = ["Names", "compile_intent"]
+
+
+def compile_intent(
+    intent: Intent, southbound: str, *, datapath: str = hosts.DATAPATH, prefix: str = ""
+) -> State:
+    """The rows that an intent needs.
+
+    Args:
+        intent: what is wanted.
+        southbound: the OVSDB remote at which hosts reach the southbound database.
+        datapath: the datapath type of every bridge, `netdev` (userspace) or `system` (the kernel module).
+        prefix: what to put in front of all names in OVN, to keep labs apart that share one OVN.
+    """
+    names = Names(prefix)
+    northbound = Rows(intent.name)
+    subnets.compile_subnets(intent, names, northbound)
+    vpcs.compile_vpcs(intent, names, northbound)
+    nodes = {}
+    for host in intent.hosts.values():
+        rows = Rows(intent.name)
+        hosts.compile_host(intent, host, names, southbound, datapath, rows)
+        nodes[host.name] = rows.database()
+    for switch in intent.switches:
+        rows = Rows(intent.name)
+        fabric.compile_switch(intent, switch, datapath, rows)
+        nodes[switch] = rows.database()
+    return State(intent.name, northbound.database(), dict(sorted(nodes.items())))

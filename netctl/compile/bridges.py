@@ -1,0 +1,54 @@
+"""Bridges, ports and interfaces of Open vSwitch (ovs-vswitchd.conf.db(5)): what hosts and switches share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from netctl.compile.rows import Rows, refs
+from netctl.model.state import Ref
+
+
+def add_bridge(
+    rows: Rows,
+    name: str,
+    why: str,
+    *,
+    datapath: str,
+    mac: str,
+    ports: Iterable[Ref],
+    mtu: int | None = None,
+    other_config: Mapping[str, str] | None = None,
+    fail_mode: str | None = None,
+    rstp_enable: bool | None = None,
+) -> Ref:
+    """A bridge with its own internal port.
+
+    Without `hwaddr` a bridge takes the lowest MAC of its ports, so it would change with them.
+    """
+    local = add_port(rows, name, why, type="internal", mtu_request=mtu)
+    return rows.add(
+        "Bridge",
+        name,
+        why,
+        datapath_type=datapath,
+        other_config={"hwaddr": mac, **(other_config or {})},
+        ports=refs([local, *ports]),
+        fail_mode=fail_mode,
+        rstp_enable=rstp_enable,
+    )
+
+
+def add_port(
+    rows: Rows,
+    name: str,
+    why: str,
+    *,
+    tag: int | None = None,
+    port_config: Mapping[str, str] | None = None,
+    external_ids: Mapping[str, str] | None = None,
+    type: str | None = None,
+    mtu_request: int | None = None,
+) -> Ref:
+    """A port over the one device of the same name; `external_ids` are the interface's."""
+    device = rows.add("Interface", name, why, external_ids=external_ids, type=type, mtu_request=mtu_request)
+    return rows.add("Port", name, why, interfaces=(device,), tag=tag, other_config=port_config)

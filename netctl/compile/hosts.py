@@ -1,0 +1,134 @@
+"""Hosts: the uplink bridges br0, br1, ..., the integration bridge with the taps, ovn-controller's settings.
+
+ovn-controller joins the integration bridge to the uplink bridges itself, by patch ports where a localnet port
+asks for one, and adds its tunnels; those rows are its own.
+"""
+
+from __future__ import annotations
+
+from netctl.compile.bridges import add_bridge, add_port
+from netctl.compile.names import Names
+from netctl.compile.rows import OWNER_KEY, Rows, refs
+from netctl.compile.subnets import OVN_TYPES
+from netctl.model.devices import INTEGRATION_BRIDGE
+from netctl.model.intent import Hypervisor, Intent, Port, UplinkBridge
+from netctl.model.state import Ref
+
+DATAPATH = "netdev"
+"""The datapath type of every bridge: OVS's own in userspace, which needs no kernel module."""
+
+INTEGRATION_MAC_PREFIX = "0a:61:74:6c"
+"""First octets of brAtlas' MAC, then the host's number; nobody ever talks to it."""
+
+PROBE_INTERVAL = "60000"
+"""Milliseconds between probes of the southbound database (over TCP or SSL; a unix socket needs none).
+
+On a busy machine an answer may well take longer than the default of 5 s, and losing the connection costs
+more than learning late that it is lost.
+"""
+
+
+def compile_host(
+    intent: Intent, host: Hypervisor, names: Names, southbound: str, datapath: str, rows: Rows
+) -> None:
+    """All rows of a host."""
+    why = f"host {host.name}"
+    bridges = [_integration_bridge(intent, host, names, datapath, rows)]
+    bridges += [_uplink_bridge(host, bridge, datapath, rows) for bridge in host.bridges]
+    mappings = ",".join(f"{bridge.switch}:{bridge.bridge}" for bridge in host.bridges)
+    rows.add_shared(
+        "Open_vSwitch",
+        ".",
+        why,
+        bridges=refs(bridges),
+        external_ids={
+            "system-id": names.chassis(host.name),
+            "hostname": host.name,
+            "ovn-bridge": INTEGRATION_BRIDGE,
+            "ovn-bridge-datapath-type": datapath,
+            "ovn-cms-options": f"{OWNER_KEY}={intent.name}",
+            "ovn-encap-ip": str(host.address.ip),
+            "ovn-encap-type": "geneve",
+            "ovn-monitor-all": "true",
+            "ovn-openflow-probe-interval": "0",
+            "ovn-remote": southbound,
+            "ovn-remote-probe-interval": PROBE_INTERVAL,
+            **({"ovn-bridge-mappings": mappings} if mappings else {}),
+        },
+    )
+
+
+def _integration_bridge(intent: Intent, host: Hypervisor, names: Names, datapath: str, rows: Rows) -> Ref:
+    ports = [
+        _tap(port, names, rows)
+        for port in intent.ports_by_host[host.name]
+        if intent.file.subnets[port.subnet].type in OVN_TYPES
+    ]
+    return add_bridge(
+        rows,
+        INTEGRATION_BRIDGE,
+        f"host {host.name}",
+        datapath=datapath,
+        mac=f"{INTEGRATION_MAC_PREFIX}:{host.number >> 8:02x}:{host.number & 255:02x}",
+        ports=ports,
+        other_config={"disable-in-band": "true"},
+        fail_mode="secure",
+    )
+
+
+def _tap(port: Port, names: Names, rows: Rows) -> Ref:
+    """The tap of a NIC; `iface-id` is how ovn-controller knows which logical port it is."""
+    return add_port(
+        rows,
+        port.tap,
+        f"vm {port.vm}",
+        external_ids={
+            "attached-mac": port.mac,
+            "iface-id": names.nic(port),
+            "iface-status": "active",
+            "vm-id": port.vm,
+        },
+    )
+
+
+def _uplink_bridge(host: Hypervisor, bridge: UplinkBridge, datapath: str, rows: Rows) -> Ref:
+    why = f"host {host.name}"
+    if bridge.mode == "none" or len(bridge.uplinks) < 2:
+        ports = [add_port(rows, uplink, why) for uplink in bridge.uplinks]
+    else:
+        ports = [_bond(bridge, why, rows)]
+    return add_bridge(
+        rows,
+        bridge.bridge,
+        why,
+        datapath=datapath,
+        mac=_bridge_mac(host, bridge),
+        mtu=bridge.mtu,
+        ports=ports,
+    )
+
+
+def _bond(bridge: UplinkBridge, why: str, rows: Rows) -> Ref:
+    members = [rows.add("Interface", uplink, why) for uplink in bridge.uplinks]
+    config = {"lacp-time": "fast"} if bridge.lacp != "off" else {}
+    if bridge.lacp_fallback:
+        config["lacp-fallback-ab"] = "true"
+    return rows.add(
+        "Port",
+        bridge.bond,
+        why,
+        interfaces=refs(members),
+        bond_mode=bridge.mode,
+        lacp=None if bridge.lacp == "off" else bridge.lacp,
+        other_config=config,
+    )
+
+
+def _bridge_mac(host: Hypervisor, bridge: UplinkBridge) -> str:
+    """br0 has the host's MAC; the others the same with their number in the second octet."""
+    number = int(bridge.switch[2:])
+    if number == 0:
+        return host.mac
+    octets = host.mac.split(":")
+    octets[1] = f"{(int(octets[1], 16) + number) & 255:02x}"
+    return ":".join(octets)

@@ -1,0 +1,51 @@
+"""What things are called in OVN: as the user called them, and never the same name for two things.
+
+    web1/0      the port of VM web1's first NIC: VM and index, as users write it
+    web@vs0     the localnet port of subnet web
+    app:shop    the port of subnet app towards the router of VPC shop
+    shop/app    the port of that router towards the subnet: an index is no name, so it is never a NIC's
+
+Ports of switches and of routers share one name space in the southbound database, hence the different
+separators; names of the intent have none of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from netctl.model.intent import Port
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Names with a prefix, which keeps apart the labs that share one OVN."""
+
+    prefix: str = ""
+
+    def switch(self, subnet: str) -> str:
+        """The logical switch of a subnet."""
+        return f"{self.prefix}{subnet}"
+
+    def router(self, vpc: str) -> str:
+        """The logical router of a VPC."""
+        return f"{self.prefix}{vpc}"
+
+    def nic(self, port: Port) -> str:
+        """The logical switch port of a NIC, also its interface's `iface-id`."""
+        return f"{self.prefix}{port.name}"
+
+    def localnet(self, subnet: str, virtual_switch: str) -> str:
+        """The logical switch port that leads to a VLAN."""
+        return f"{self.prefix}{subnet}@{virtual_switch}"
+
+    def to_router(self, subnet: str, vpc: str) -> str:
+        """The logical switch port that leads to a router."""
+        return f"{self.prefix}{subnet}:{vpc}"
+
+    def router_port(self, vpc: str, subnet: str) -> str:
+        """The logical router port that leads to a subnet."""
+        return f"{self.prefix}{vpc}/{subnet}"
+
+    def chassis(self, host: str) -> str:
+        """The chassis of a host, its `system-id`."""
+        return f"{self.prefix}{host}"

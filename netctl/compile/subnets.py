@@ -1,0 +1,66 @@
+"""Subnets and NICs: a logical switch each, with a port per NIC and the way to the VLAN (ovn-nb(5))."""
+
+from __future__ import annotations
+
+from netctl.compile.names import Names
+from netctl.compile.rows import Rows, refs
+from netctl.model.intent import Intent, Port
+from netctl.model.state import Ref
+from netctl.model.subnet import SubnetType
+
+OVN_TYPES: frozenset[SubnetType] = frozenset({"vlan", "overlay", "external"})
+"""The subnets that OVN carries; the others are bridged by Open vSwitch alone."""
+
+
+def compile_subnets(intent: Intent, names: Names, rows: Rows) -> None:
+    """A logical switch for each subnet that OVN carries."""
+    members: dict[str, list[Port]] = {name: [] for name in intent.file.subnets}
+    for port in intent.ports:
+        members[port.subnet].append(port)
+    for name, subnet in intent.file.subnets.items():
+        if subnet.type not in OVN_TYPES:
+            continue
+        why = f"subnet {name}"
+        ports = [_nic(port, names, rows) for port in members[name]]
+        if subnet.vlan is not None:
+            ports.append(
+                rows.add(
+                    "Logical_Switch_Port",
+                    names.localnet(name, subnet.switch),
+                    why,
+                    type="localnet",
+                    addresses=("unknown",),
+                    tag=subnet.vlan,
+                    options={"network_name": subnet.switch},
+                )
+            )
+        if subnet.vpc is not None and subnet.cidr is not None:
+            ports.append(
+                rows.add(
+                    "Logical_Switch_Port",
+                    names.to_router(name, subnet.vpc),
+                    why,
+                    type="router",
+                    addresses=("router",),
+                    options={"router-port": names.router_port(subnet.vpc, name)},
+                )
+            )
+        rows.add("Logical_Switch", names.switch(name), why, ports=refs(ports))
+
+
+def _nic(port: Port, names: Names, rows: Rows) -> Ref:
+    """The port of a NIC.
+
+    A known address is answered by OVN wherever it is asked for. Without port security others may live behind
+    the NIC, so frames to unknown addresses reach it as well.
+    """
+    address = port.mac if port.ip is None else f"{port.mac} {port.ip}"
+    return rows.add(
+        "Logical_Switch_Port",
+        names.nic(port),
+        f"vm {port.vm}",
+        addresses=(address,) if port.port_security else (address, "unknown"),
+        port_security=(address,) if port.port_security else (),
+        enabled=None if port.enabled else False,
+        options={"requested-chassis": names.chassis(port.host)},
+    )

@@ -1,0 +1,201 @@
+"""All databases of a lab: opened when first needed, read and written all at once, closed together."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import ovs.db.idl
+import ovs.db.schema
+
+from netctl.drivers import rows
+from netctl.drivers.replica import (
+    Replica,
+    commit,
+    connect,
+    fetch_schema,
+    refresh,
+    refusal,
+    run_until,
+    scalar,
+    unreachable,
+)
+from netctl.drivers.tables import NORTHBOUND as NORTHBOUND_KIND
+from netctl.drivers.tables import OPEN_VSWITCH, SOUTHBOUND, Kind
+from netctl.errors import ChangeError, ConflictError, NetctlError
+from netctl.model.change import Plan
+from netctl.model.state import NORTHBOUND, Database, Endpoints, State
+
+WRITE_LIMIT = 30.0
+"""Seconds within which a database must have carried out a transaction."""
+
+SWITCH_LIMIT = 30.0
+"""Seconds within which ovs-vswitchd must have carried out what was written."""
+
+AGAIN = "The same command again takes up from here."
+
+# Whoever wants the words of these libraries adds a handler; without any they would go to stderr.
+logging.getLogger("ovsdbapp").addHandler(logging.NullHandler())
+
+
+class Databases:
+    """The databases of one owner. A context manager: leaving it ends all connections."""
+
+    def __init__(self, endpoints: Endpoints, owner: str) -> None:
+        self.endpoints = endpoints
+        self.owner = owner
+        self._replicas: dict[tuple[str, str], Replica] = {}
+        self._schemas: dict[str, ovs.db.schema.DbSchema] = {}
+
+    def __enter__(self) -> Databases:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all connections."""
+        while self._replicas:
+            self._replicas.popitem()[1].close()
+
+    # --- reading and writing ---------------------------------------------------------------------------
+
+    def read(self, tolerant: bool = False) -> State:
+        """Our rows in the northbound database and on the nodes, as they are now.
+
+        A database without an address is empty. With `tolerant` one where nobody listens is no error but
+        `unread`.
+        """
+        wanted = [(NORTHBOUND, self.endpoints.northbound), *sorted(self.endpoints.nodes.items())]
+        unread = frozenset(
+            name for name, remote in wanted if tolerant and remote and refusal(remote) is not None
+        )
+        names = [name for name, remote in wanted if remote and name not in unread]
+        known = {name for name in names if self._key(name) in self._replicas}
+        replicas = dict(zip(names, self.open(names), strict=True))
+        refresh(replicas[name] for name in sorted(known))
+        read = {name: rows.read(replica) for name, replica in replicas.items()}
+        northbound: Database = read.pop(NORTHBOUND, {})
+        return State(self.owner, northbound, read, unread)
+
+    def write(self, plan: Plan) -> None:
+        """Carry out a plan: one transaction for each database, all at the same time.
+
+        Raises:
+            ConflictError: a name is taken by somebody else's row.
+            ChangeError: a database refused or was lost; says which were written.
+        """
+        parts = dict(plan.by_database())
+        transactions: dict[Replica, Any] = {}
+        try:
+            for name, replica in zip(parts, self.open(parts), strict=True):
+                transactions[replica] = transaction = rows.compose(replica, parts[name])
+                if name != NORTHBOUND:
+                    _count(transaction, replica)
+        except BaseException:
+            for transaction in transactions.values():
+                transaction.abort()
+            raise
+        failed = commit(transactions, WRITE_LIMIT)
+        if failed:
+            raise _refusals(failed, [replica for replica in transactions if replica not in failed])
+
+    def wait_for_switches(self, names: Iterable[str], limit: float = SWITCH_LIMIT) -> None:
+        """Wait until ovs-vswitchd on these nodes has carried out what their databases say.
+
+        As `ovs-vsctl` does: cur_cfg follows next_cfg (ovs-vswitchd.conf.db(5)).
+        """
+        replicas = self.open(names)
+
+        def behind() -> list[Replica]:
+            return [replica for replica in replicas if not _is_current(replica)]
+
+        def failure() -> ChangeError:
+            where = ", ".join(replica.label for replica in behind())
+            return ChangeError(
+                f"ovs-vswitchd did not carry out within {limit:g} s what was written to {where}",
+                "See with `netctl status` whether it runs; the same command again takes up from here.",
+            )
+
+        run_until(replicas, lambda: not behind(), limit, failure)
+
+    # --- connections -----------------------------------------------------------------------------------
+
+    def open(self, names: Iterable[str]) -> list[Replica]:
+        """Replicas of the northbound database or of nodes, connected, in the order of the names."""
+        wanted = []
+        for name in names:
+            if name == NORTHBOUND:
+                wanted.append(
+                    self._replica("the northbound database", self.endpoints.northbound, NORTHBOUND_KIND)
+                )
+            else:
+                label = f"the Open_vSwitch database of {name}"
+                wanted.append(self._replica(label, self.endpoints.nodes[name], OPEN_VSWITCH))
+        connect(wanted)
+        return wanted
+
+    def southbound(self) -> Replica:
+        """The southbound database's replica, connected."""
+        replica = self._replica("the southbound database", self.endpoints.southbound, SOUTHBOUND)
+        connect([replica])
+        return replica
+
+    def _key(self, name: str) -> tuple[str, str]:
+        if name == NORTHBOUND:
+            return (NORTHBOUND_KIND.schema, self.endpoints.northbound)
+        return (OPEN_VSWITCH.schema, self.endpoints.nodes[name])
+
+    def _replica(self, label: str, remote: str, kind: Kind) -> Replica:
+        key = (kind.schema, remote)
+        if key not in self._replicas:
+            reason = refusal(remote)
+            if reason is not None:
+                raise unreachable(label, remote, reason)
+            if kind.schema not in self._schemas:
+                self._schemas[kind.schema] = fetch_schema(label, remote, kind)
+            self._replicas[key] = Replica(label, remote, kind, self._schemas[kind.schema], self.owner)
+        return self._replicas[key]
+
+
+def _count(transaction: Any, replica: Replica) -> None:
+    """Count next_cfg up, so that one can wait for ovs-vswitchd to have carried out the transaction."""
+    for row in replica.rows("Open_vSwitch"):
+        row.increment("next_cfg")
+
+
+def _is_current(replica: Replica) -> bool:
+    return all(scalar(row, "cur_cfg") >= scalar(row, "next_cfg") for row in replica.rows("Open_vSwitch"))
+
+
+def _refusals(failed: Mapping[Replica, str], written: list[Replica]) -> NetctlError:
+    """The error of transactions that databases refused."""
+    taken = [
+        f"{replica.label}: {details}"
+        for replica, details in ((replica, _details(text)) for replica, text in failed.items())
+        if "identical values" in details
+    ]
+    if taken:
+        return ConflictError(
+            "a name is taken by a row that is not netctl's: " + "; ".join(taken),
+            "Remove that row, or give the thing another name.",
+        )
+    errors = [refused(replica, text) for replica, text in failed.items()]
+    done = f" Written were: {', '.join(replica.label for replica in written)}." if written else ""
+    return ChangeError("; ".join(error.message for error in errors), f"{AGAIN}{done}")
+
+
+def refused(replica: Replica, text: str) -> ChangeError:
+    """The error of a transaction that one database refused."""
+    return ChangeError(f"{replica.label} refused the change: {_details(text)}", AGAIN)
+
+
+def _details(text: str) -> str:
+    """The words in an OVSDB error (RFC 7047, 3.1)."""
+    try:
+        error = json.loads(text)
+    except ValueError:
+        return text
+    return ": ".join(str(error[key]) for key in ("error", "details") if error.get(key))

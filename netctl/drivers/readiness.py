@@ -1,0 +1,181 @@
+"""Waiting until OVN and OVS have done what was written: chassis registered, ports bound, flows in.
+
+Every wait is driven by the databases' own updates; there is no polling and no sleeping.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import ovs.db.idl
+
+from netctl.drivers.databases import WRITE_LIMIT, Databases, refused
+from netctl.drivers.replica import Replica, commit, refresh, run_until, scalar, values
+from netctl.drivers.tables import OWNER_KEY
+from netctl.errors import ChangeError
+from netctl.model.state import NORTHBOUND
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What must be there. `chassis` maps a chassis to its node, `ports` a logical port to its node and tap.
+
+    `nodes` are all nodes whose interfaces must be in order, hosts and switches.
+    """
+
+    chassis: Mapping[str, str]
+    ports: Mapping[str, tuple[str, str]]
+    nodes: Collection[str] = field(default_factory=tuple)
+
+
+def wait_until_ready(databases: Databases, expected: Expected, limit: float) -> None:
+    """Wait until every chassis is registered and every port bound, with all of its flows installed."""
+    northbound, *nodes = databases.open([NORTHBOUND, *expected.nodes])
+    by_node = dict(zip(expected.nodes, nodes, strict=True))
+    southbound = databases.southbound()
+
+    def missing() -> list[str]:
+        return (
+            _chassis_missing(southbound, expected.chassis)
+            or _interface_errors(by_node)
+            or _ports_missing(northbound, southbound, by_node, expected)
+        )
+
+    run_until(
+        [northbound, southbound, *nodes], lambda: not missing(), limit, lambda: _not_ready(missing(), limit)
+    )
+
+
+def hear_from_all(databases: Databases, expected: Expected, limit: float) -> None:
+    """Wait until every chassis has answered a new question, so has installed the flows of all before it.
+
+    NB_Global.nb_cfg goes through northd to each ovn-controller, which answers in Chassis_Private.nb_cfg when
+    its flows are in (ovn-nb(5), ovn-sb(5)). One that does not run is noticed here.
+    """
+    (northbound,) = databases.open([NORTHBOUND])
+    southbound = databases.southbound()
+    deadline = time.monotonic() + limit
+    asked = _ask(northbound)
+
+    def silent() -> list[str]:
+        heard = {scalar(row, "name"): scalar(row, "nb_cfg", 0) for row in southbound.rows("Chassis_Private")}
+        return [
+            f"ovn-controller of {node} has not answered"
+            for chassis, node in expected.chassis.items()
+            if heard.get(chassis, -1) < asked
+        ]
+
+    def done() -> bool:
+        return not silent() and _northd_answered(northbound, asked)
+
+    def failure() -> ChangeError:
+        return _not_ready(silent() or ["ovn-northd has not answered"], limit)
+
+    run_until([northbound, southbound], done, max(0.0, deadline - time.monotonic()), failure)
+
+
+def remove_stale_chassis(databases: Databases, chassis: Collection[str]) -> list[str]:
+    """Remove from the southbound database our chassis other than these; returns their names.
+
+    ovn-controller removes its own chassis when it ends well; one that was killed leaves it behind.
+    """
+    southbound = databases.southbound()
+    mark = f"{OWNER_KEY}={databases.owner}"
+    stale = {
+        scalar(row, "name")
+        for row in southbound.rows("Chassis")
+        if mark in values(row, "other_config").get("ovn-cms-options", "").split(",")
+    } - set(chassis)
+    if stale:
+        transaction = ovs.db.idl.Transaction(southbound.idl)
+        for table in ("Chassis", "Chassis_Private"):
+            for row in list(southbound.rows(table)):
+                if scalar(row, "name") in stale:
+                    row.delete()
+        failed = commit({southbound: transaction}, WRITE_LIMIT)
+        if failed:
+            raise refused(southbound, failed[southbound])
+    return sorted(stale)
+
+
+def _ask(northbound: Replica) -> int:
+    """Count nb_cfg up; returns the new value."""
+    while True:
+        transaction = ovs.db.idl.Transaction(northbound.idl)
+        rows = list(northbound.rows("NB_Global"))
+        if rows:
+            row, asked = rows[0], int(scalar(rows[0], "nb_cfg")) + 1
+            row.verify("nb_cfg")
+        else:
+            row, asked = transaction.insert(northbound.idl.tables["NB_Global"]), 1
+        row.nb_cfg = asked
+        failed = commit({northbound: transaction}, WRITE_LIMIT)
+        if not failed:
+            return asked
+        if failed[northbound] != transaction.TRY_AGAIN:
+            raise refused(northbound, failed[northbound])
+        refresh([northbound])  # somebody else counted it up at the same time
+
+
+def _northd_answered(northbound: Replica, asked: int) -> bool:
+    return all(scalar(row, "sb_cfg", 0) >= asked for row in northbound.rows("NB_Global"))
+
+
+def _chassis_missing(southbound: Replica, chassis: Mapping[str, str]) -> list[str]:
+    there = {scalar(row, "name") for row in southbound.rows("Chassis") if values(row, "encaps")}
+    return [
+        f"host {node} is not registered in OVN (its ovn-controller has not been heard of)"
+        for name, node in chassis.items()
+        if name not in there
+    ]
+
+
+def _interface_errors(by_node: Mapping[str, Replica]) -> list[str]:
+    return [
+        f"{node}: {scalar(row, 'error')}"
+        for node, replica in by_node.items()
+        for row in replica.rows("Interface")
+        if scalar(row, "error")
+    ]
+
+
+def _ports_missing(
+    northbound: Replica,
+    southbound: Replica,
+    by_node: Mapping[str, Replica],
+    expected: Expected,
+) -> list[str]:
+    installed = {
+        (node, scalar(row, "name"))
+        for node, replica in by_node.items()
+        for row in replica.rows("Interface")
+        if values(row, "external_ids").get("ovn-installed") == "true"
+    }
+    bound = {
+        scalar(row, "logical_port"): next(iter(values(row, "chassis")), None)
+        for row in southbound.rows("Port_Binding")
+        if scalar(row, "up") is True
+    }
+    chassis = {row.uuid: scalar(row, "name") for row in southbound.rows("Chassis")}
+    node_of = expected.chassis
+    up = {scalar(row, "name") for row in northbound.rows("Logical_Switch_Port") if scalar(row, "up") is True}
+    missing = []
+    for port, (node, tap) in expected.ports.items():
+        where = node_of.get(chassis.get(bound.get(port), ""), None)
+        if where != node:
+            missing.append(f"{port} is not bound on {node}" + (f" but on {where}" if where else ""))
+        elif (node, tap) not in installed:
+            missing.append(f"{port}: the flows of {tap} on {node} are not installed")
+        elif port not in up:
+            missing.append(f"{port} is not up in the northbound database")
+    return missing
+
+
+def _not_ready(missing: list[str], limit: float) -> ChangeError:
+    shown = "; ".join(missing[:5]) + (f"; and {len(missing) - 5} more" if len(missing) > 5 else "")
+    return ChangeError(
+        f"not ready after {limit:g} s: {shown}",
+        "`netctl status` shows what runs; the same command again takes up from here.",
+    )

@@ -1,0 +1,115 @@
+"""What of each database is ours to manage, as data; whatever is not named here is never read or written.
+
+A row of ours carries our mark in external_ids, but for the shared rows (Open_vSwitch has one row for all). Of
+a mapping only the named keys are ours, as OVN, OVS and people keep keys of their own in there. Of a set of
+references only those to our rows are ours: a port that somebody else added to our bridge is not.
+
+`watch` names columns that are only looked at, to know how far OVN and OVS are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+OWNER_KEY = "netctl"
+WHY_KEY = "netctl-for"
+
+MARKS = (OWNER_KEY, WHY_KEY)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Our part of a table: whole columns, keys of mappings, and columns to look at."""
+
+    columns: tuple[str, ...] = ()
+    keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    watch: tuple[str, ...] = ()
+    key: str | None = "name"
+    shared: bool = False
+
+    @property
+    def monitored(self) -> tuple[str, ...]:
+        """Every column that must be replicated."""
+        naming = (self.key,) if self.key else ()
+        return tuple(dict.fromkeys((*naming, *self.columns, *self.keys, *self.watch)))
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of database."""
+
+    schema: str
+    tables: Mapping[str, Table]
+
+
+NORTHBOUND = Kind(
+    "OVN_Northbound",
+    {
+        "Logical_Switch": Table(("ports",), {"external_ids": MARKS, "other_config": ()}),
+        "Logical_Switch_Port": Table(
+            ("addresses", "enabled", "port_security", "tag", "type"),
+            {"external_ids": MARKS, "options": ("network_name", "requested-chassis", "router-port")},
+            watch=("up",),
+        ),
+        "Logical_Router": Table(("enabled", "ports"), {"external_ids": MARKS}),
+        "Logical_Router_Port": Table(
+            ("enabled", "mac", "networks"), {"external_ids": MARKS, "options": ("gateway_mtu",)}
+        ),
+        "NB_Global": Table(watch=("nb_cfg", "sb_cfg", "hv_cfg"), key=None, shared=True),
+    },
+)
+
+SOUTHBOUND = Kind(
+    "OVN_Southbound",
+    {
+        "Chassis": Table(watch=("name", "encaps", "other_config"), key=None),
+        "Chassis_Private": Table(watch=("name", "nb_cfg"), key=None),
+        "Encap": Table(watch=("ip", "type"), key=None),
+        "Port_Binding": Table(watch=("logical_port", "chassis", "type", "up"), key=None),
+    },
+)
+
+OPEN_VSWITCH = Kind(
+    "Open_vSwitch",
+    {
+        "Open_vSwitch": Table(
+            ("bridges",),
+            {
+                "external_ids": (
+                    "hostname",
+                    "ovn-bridge",
+                    "ovn-bridge-datapath-type",
+                    "ovn-bridge-mappings",
+                    "ovn-cms-options",
+                    "ovn-encap-ip",
+                    "ovn-encap-type",
+                    "ovn-monitor-all",
+                    "ovn-openflow-probe-interval",
+                    "ovn-remote",
+                    "ovn-remote-probe-interval",
+                    "system-id",
+                )
+            },
+            watch=("cur_cfg", "next_cfg"),
+            key=None,
+            shared=True,
+        ),
+        "Bridge": Table(
+            ("datapath_type", "fail_mode", "ports", "rstp_enable"),
+            {"external_ids": MARKS, "other_config": ("disable-in-band", "hwaddr")},
+        ),
+        "Port": Table(
+            ("bond_mode", "interfaces", "lacp", "tag"),
+            {
+                "external_ids": MARKS,
+                "other_config": ("lacp-fallback-ab", "lacp-time", "rstp-port-admin-edge"),
+            },
+        ),
+        "Interface": Table(
+            ("mtu_request", "type"),
+            {"external_ids": (*MARKS, "attached-mac", "iface-id", "iface-status", "vm-id")},
+            watch=("error", "ofport"),
+        ),
+    },
+)

@@ -1,0 +1,56 @@
+"""The difference of two states as a plan, and a plan carried out on a state."""
+
+from __future__ import annotations
+
+from netctl.model.change import Change, Plan
+from netctl.model.state import NORTHBOUND, Database, Row, State
+
+
+def plan(desired: State, observed: State) -> Plan:
+    """What turns `observed` into `desired`, in a fixed order: by database, table and name of the row."""
+    changes: list[Change] = []
+    before = dict(observed.databases())
+    after = dict(desired.databases())
+    for name in sorted({*before, *after}, key=lambda database: (database != NORTHBOUND, database)):
+        changes += _of_database(name, after.get(name, {}), before.get(name, {}))
+    return Plan(desired.owner, tuple(changes))
+
+
+def apply(plan: Plan, state: State) -> State:
+    """The state after a plan was carried out on it."""
+    databases = {name: dict(database) for name, database in state.databases()}
+    for change in plan.changes:
+        database = databases.setdefault(change.database, {})
+        key = (change.table, change.name)
+        if change.action == "delete":
+            del database[key]
+            continue
+        columns = dict(database[key].columns) if change.action == "update" else {}
+        for column, (_, new) in change.columns.items():
+            if new is None:
+                columns.pop(column, None)
+            else:
+                columns[column] = new
+        database[key] = Row(change.table, change.name, columns, change.why)
+    northbound = databases.pop(NORTHBOUND)
+    return State(state.owner, northbound, databases)
+
+
+def _of_database(name: str, desired: Database, observed: Database) -> list[Change]:
+    changes = []
+    for key in sorted({*desired, *observed}):
+        want, have = desired.get(key), observed.get(key)
+        if want is None and have is not None:
+            old = {column: (value, None) for column, value in have.columns.items()}
+            changes.append(Change(name, "delete", *key, old, have.why))
+        elif want is not None and have is None:
+            new = {column: (None, value) for column, value in want.columns.items()}
+            changes.append(Change(name, "create", *key, new, want.why))
+        elif want is not None and have is not None and want.columns != have.columns:
+            both = {
+                column: (have.columns.get(column), want.columns.get(column))
+                for column in sorted({*want.columns, *have.columns})
+                if have.columns.get(column) != want.columns.get(column)
+            }
+            changes.append(Change(name, "update", *key, both, want.why))
+    return changes

@@ -1,0 +1,83 @@
+"""Make the databases what the intent compiles to: read, plan, write, wait, read again.
+
+    with Databases(endpoints, desired.owner) as databases:
+        converge(desired, databases)        # the rack then starts what needs the configuration
+        wait_ready(intent, databases, 60)
+        verify(desired, databases)
+
+Every function takes `Databases`, to keep connections from one call to the next, or bare `Endpoints`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from netctl.compile import Names
+from netctl.compile.subnets import OVN_TYPES
+from netctl.drivers import Databases, Expected, hear_from_all, remove_stale_chassis, wait_until_ready
+from netctl.errors import ChangeError
+from netctl.model.change import Plan
+from netctl.model.intent import Intent
+from netctl.model.state import NORTHBOUND, Endpoints, State
+from netctl.plan import plan
+
+Where = Databases | Endpoints
+
+
+def preview(desired: State, where: Where) -> Plan:
+    """What `converge` would change. Databases that are not there yet are empty, dead ones are left out."""
+    with _opened(where, desired.owner) as databases:
+        return plan(desired, databases.read(tolerant=True))
+
+
+def converge(desired: State, where: Where) -> Plan:
+    """Write what differs, and wait until the switches have carried it out. Returns what was changed."""
+    with _opened(where, desired.owner) as databases:
+        changes = plan(desired, databases.read())
+        databases.write(changes)
+        databases.wait_for_switches(name for name, _ in changes.by_database() if name != NORTHBOUND)
+        return changes
+
+
+def wait_ready(intent: Intent, where: Where, limit: float, *, changed: bool = True, prefix: str = "") -> None:
+    """Wait until every enabled NIC is bound on its host and every host has all flows installed.
+
+    ChangeError after `limit` seconds, with what is missing. Also removes what hosts that are gone left behind
+    in OVN.
+    """
+    expected = _expected(intent, Names(prefix))
+    with _opened(where, intent.name) as databases:
+        remove_stale_chassis(databases, expected.chassis)
+        wait_until_ready(databases, expected, limit)
+        hear_from_all(databases, expected, limit)
+
+
+def verify(desired: State, where: Where) -> None:
+    """ChangeError with the difference when the databases are not as desired."""
+    with _opened(where, desired.owner) as databases:
+        left = plan(desired, databases.read())
+    if left:
+        raise ChangeError(
+            f"the configuration is not what was written; left to change ({len(left)}):\n{left}",
+            "Somebody else may be changing it; the same command again takes up from here.",
+        )
+
+
+def _expected(intent: Intent, names: Names) -> Expected:
+    chassis = {names.chassis(host): host for host in intent.hosts}
+    ports = {
+        names.nic(port): (port.host, port.tap)
+        for port in intent.ports
+        if port.enabled and intent.file.subnets[port.subnet].type in OVN_TYPES
+    }
+    return Expected(chassis, ports, [*intent.hosts, *intent.switches])
+
+
+@contextmanager
+def _opened(where: Where, owner: str) -> Iterator[Databases]:
+    if isinstance(where, Databases):
+        yield where
+    else:
+        with Databases(where, owner) as databases:
+            yield databases
