@@ -19,11 +19,12 @@ from netctl.model import Intent, devices
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """Some points, one of which the packet passes in this direction; in words for whom it is missing."""
+    """Some points, one of which the packet passes in this direction; `near`: before it is on the fabric."""
 
     label: str
     names: frozenset[str]
     outgoing: bool
+    near: bool = False
 
     def has(self, sighting: Sighting) -> bool:
         return sighting.place.name in self.names and sighting.outgoing == self.outgoing
@@ -65,6 +66,8 @@ def _missing(intent: Intent, last: Sighting, way: Sequence[_Stage], seen: Sequen
         switch = host.nics[last.place.device].switch
         return f"in at {switch} {devices.cable(host.name, last.place.device)}"
     reached = max((at for at, stage in enumerate(way) if any(stage.has(each) for each in seen)), default=-1)
+    if last.place.role == "switch":
+        reached = max(reached, sum(stage.near for stage in way) - 1)
     return way[reached + 1].label if reached + 1 < len(way) else ""
 
 
@@ -90,10 +93,10 @@ def _way(intent: Intent, start: Place, end: Place | None) -> list[_Stage]:
 
 def _tap(intent: Intent, nic: Place, *, outgoing: bool) -> _Stage:
     name = f"{nic.host} {intent.port(nic.name).tap}"
-    return _Stage(f"{'out' if outgoing else 'in'} at {name}", frozenset({name}), outgoing)
+    return _Stage(f"{'out' if outgoing else 'in'} at {name}", frozenset({name}), outgoing, near=not outgoing)
 
 
 def _uplinks(intent: Intent, host: str, *, outgoing: bool) -> _Stage:
     nics = list(intent.hosts[host].nics)
     label = f"{'out' if outgoing else 'in'} at {host} {' or '.join(nics)}"
-    return _Stage(label, frozenset(f"{host} {nic}" for nic in nics), outgoing)
+    return _Stage(label, frozenset(f"{host} {nic}" for nic in nics), outgoing, near=outgoing)

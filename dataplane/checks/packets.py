@@ -210,9 +210,11 @@ def _joined(parts: dict[int, tuple[bytes, bool]]) -> Iterator[bytes]:
 
 
 def untagged(frame: bytes) -> tuple[int, int | None, int]:
-    """EtherType, VLAN ID or None, and where the payload begins, of an Ethernet frame."""
+    """EtherType, VLAN ID or None, and where the payload begins, of an Ethernet frame; 0 for half a one."""
+    if len(frame) < 14:
+        return 0, None, len(frame)
     ethertype = (frame[12] << 8) | frame[13]
-    if ethertype not in (ETH_VLAN, ETH_QINQ):
+    if ethertype not in (ETH_VLAN, ETH_QINQ) or len(frame) < 18:
         return ethertype, None, 14
     return (frame[16] << 8) | frame[17], ((frame[14] << 8) | frame[15]) & 0xFFF, 18
 

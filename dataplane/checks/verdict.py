@@ -149,7 +149,7 @@ def _not_answered(flight: Flight) -> list[str]:
     if flight.protocol == "arp":
         return _wrong_owner(flight)
     if any(each.vlan != flight.vlan for each in flight.answers):
-        return [f"{arrived}its answer came back with{_tag(flight.answers[0]) or 'out a tag'}"]
+        return [f"{arrived}its answer came back{_tag(flight.answers[0]) or ' without a tag'}"]
     if len(flight.answers) > len(flight.left):
         return [f"{arrived}its answer came back {_times(len(flight.answers))}"]
     if flight.foreign:
