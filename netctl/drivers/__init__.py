@@ -1,6 +1,19 @@
 """The databases that netctl reads, writes and waits for: OVN's two, and Open vSwitch's on every node."""
 
 from netctl.drivers.databases import Databases
-from netctl.drivers.readiness import Expected, hear_from_all, remove_stale_chassis, wait_until_ready
+from netctl.drivers.readiness import (
+    Expected,
+    hear_from_all,
+    remove_stale_chassis,
+    unready_ports,
+    wait_until_ready,
+)
 
-__all__ = ["Databases", "Expected", "hear_from_all", "remove_stale_chassis", "wait_until_ready"]
+__all__ = [
+    "Databases",
+    "Expected",
+    "hear_from_all",
+    "remove_stale_chassis",
+    "unready_ports",
+    "wait_until_ready",
+]

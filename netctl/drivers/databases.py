@@ -121,6 +121,15 @@ class Databases:
 
         run_until(replicas, lambda: not behind(), limit, failure)
 
+    def answers(self, name: str) -> bool:
+        """Whether somebody listens at the northbound database or a node's."""
+        remote = self.endpoints.northbound if name == NORTHBOUND else self.endpoints.nodes.get(name, "")
+        return bool(remote) and refusal(remote) is None
+
+    def southbound_answers(self) -> bool:
+        """Whether somebody listens at the southbound database."""
+        return bool(self.endpoints.southbound) and refusal(self.endpoints.southbound) is None
+
     # --- connections -----------------------------------------------------------------------------------
 
     def open(self, names: Iterable[str]) -> list[Replica]:

@@ -40,12 +40,22 @@ def wait_until_ready(databases: Databases, expected: Expected, limit: float) -> 
         return (
             _chassis_missing(southbound, expected.chassis)
             or _interface_errors(by_node)
-            or _ports_missing(northbound, southbound, by_node, expected)
+            or list(_ports_missing(northbound, southbound, by_node, expected).values())
         )
 
     run_until(
         [northbound, southbound, *nodes], lambda: not missing(), limit, lambda: _not_ready(missing(), limit)
     )
+
+
+def unready_ports(databases: Databases, expected: Expected) -> dict[str, str]:
+    """The expected ports that are not bound or lack flows, each with the reason, as the databases say now."""
+    if not databases.answers(NORTHBOUND) or not databases.southbound_answers():
+        return dict.fromkeys(expected.ports, "OVN's databases do not answer")
+    (northbound,) = databases.open([NORTHBOUND])
+    there = [node for node in expected.nodes if databases.answers(node)]
+    by_node = dict(zip(there, databases.open(there), strict=True))
+    return _ports_missing(northbound, databases.southbound(), by_node, expected)
 
 
 def hear_from_all(databases: Databases, expected: Expected, limit: float) -> None:
@@ -146,7 +156,7 @@ def _ports_missing(
     southbound: Replica,
     by_node: Mapping[str, Replica],
     expected: Expected,
-) -> list[str]:
+) -> dict[str, str]:
     installed = {
         (node, scalar(row, "name"))
         for node, replica in by_node.items()
@@ -161,15 +171,15 @@ def _ports_missing(
     chassis = {row.uuid: scalar(row, "name") for row in southbound.rows("Chassis")}
     node_of = expected.chassis
     up = {scalar(row, "name") for row in northbound.rows("Logical_Switch_Port") if scalar(row, "up") is True}
-    missing = []
+    missing = {}
     for port, (node, tap) in expected.ports.items():
         where = node_of.get(chassis.get(bound.get(port), ""), None)
         if where != node:
-            missing.append(f"{port} is not bound on {node}" + (f" but on {where}" if where else ""))
+            missing[port] = f"{port} is not bound on {node}" + (f" but on {where}" if where else "")
         elif (node, tap) not in installed:
-            missing.append(f"{port}: the flows of {tap} on {node} are not installed")
+            missing[port] = f"{port}: the flows of {tap} on {node} are not installed"
         elif port not in up:
-            missing.append(f"{port} is not up in the northbound database")
+            missing[port] = f"{port} is not up in the northbound database"
     return missing
 
 

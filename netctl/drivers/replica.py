@@ -7,7 +7,6 @@ tables with our mark only the rows of one owner.
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import socket
 import time
@@ -44,7 +43,8 @@ class Replica:
         self.remote = remote
         self.kind = kind
         self._connected = False
-        self.idl = OvsdbIdl(remote, _Shared(schema))
+        local = remote.startswith("unix:") and "," not in remote
+        self.idl = (_LocalIdl if local else OvsdbIdl)(remote, _Shared(schema))
         for name, table in kind.tables.items():
             if OWNER_KEY in table.keys.get("external_ids", ()):
                 mark = ["external_ids", "includes", ["map", [[OWNER_KEY, owner]]]]
@@ -189,6 +189,18 @@ def unreachable(label: str, remote: str, reason: str) -> ChangeError:
     )
 
 
+class _LocalIdl(OvsdbIdl):
+    """A replica of a server on this machine, which is no member of a cluster.
+
+    So there is no need to ask it first which member it is: that answer includes the whole schema once more.
+    """
+
+    def restart_fsm(self) -> None:
+        self.sync_conditions()
+        self.state = self.IDL_S_INITIAL
+        self._Idl__send_monitor_request()
+
+
 class _Shared(ovs.db.idl.SchemaHelper):
     """A schema that several replicas share (they only read it)."""
 
@@ -270,7 +282,6 @@ def _trimmed(schema: Mapping[str, Any], kind: Kind) -> Schema:
     return trimmed
 
 
-@functools.cache
 def default_of(column_type: Any) -> Any:
     """The value that a column has when nobody set it."""
     return Datum.default(column_type).to_python(lambda uuid, _: uuid)

@@ -67,7 +67,7 @@ def _value(raw: dict[Any, Any], type_: Any, names: Mapping[Any, Ref]) -> Value |
     if type_.n_max > 1:
         return tuple(sorted(raw)) or None
     value: Value | None = next(iter(raw), None)
-    if type_.n_min == 1 and value == default_of(type_):
+    if type_.n_min == 1 and value == type_.key.type.default:
         return None
     return value
 

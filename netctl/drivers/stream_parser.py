@@ -12,7 +12,8 @@ from typing import Any
 
 import ovs.json
 
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# A string, or the part of one that goes on in the next piece. The group is its closing quote, if it came.
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+("|\\?\Z)', re.DOTALL)
 _NEXT = re.compile(r"\}\s*\{")
 _DECODER = json.JSONDecoder()
 
@@ -25,7 +26,7 @@ class StreamParser:
         self._parts: list[str] = []
         self._length = 0
         self._depth = 0
-        self._carry = ""  # from the quote that opens a string whose end has not come yet
+        self._carry = ""  # what to put before the next piece when this one ends inside a string
         self._result: Any = None
         self._done = False
 
@@ -58,11 +59,9 @@ class StreamParser:
 
     def _ends_in(self, text: str) -> bool:
         """Whether the closing brace is in this piece, told by counting braces outside of strings."""
-        pending = self._carry + text
-        bare = _STRING.sub("", pending)
-        quote = bare.find('"')
-        self._carry = "" if quote < 0 else pending[len(pending) - (len(bare) - quote) :]
-        bare = bare if quote < 0 else bare[:quote]
+        bare, strings = _STRING.subn(r"\1", self._carry + text)
+        cut = strings > bare.count('"')
+        self._carry = ('"\\' if bare.endswith("\\") else '"') if cut else ""
         self._depth += bare.count("{") - bare.count("}")
         if self._depth <= 0:
             return bool(bare.strip())
