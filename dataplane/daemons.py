@@ -108,7 +108,7 @@ class Runner:
         if error:
             raise ChangeError(f"{daemon.program} of {node} does not answer: {os.strerror(error)}")
         try:
-            error, failure, result = client.transact(command, arguments)
+            error, failure, result = client.transact(command, list(arguments))
         finally:
             client.close()
         if error or failure is not None:

@@ -15,7 +15,14 @@ from contextlib import contextmanager
 
 from netctl.compile import Names
 from netctl.compile.subnets import OVN_TYPES
-from netctl.drivers import Databases, Expected, hear_from_all, remove_stale_chassis, wait_until_ready
+from netctl.drivers import (
+    Databases,
+    Expected,
+    hear_from_all,
+    remove_stale_chassis,
+    unready_ports,
+    wait_until_ready,
+)
 from netctl.errors import ChangeError
 from netctl.model.change import Plan
 from netctl.model.intent import Intent
@@ -51,6 +58,18 @@ def wait_ready(intent: Intent, where: Where, limit: float, *, changed: bool = Tr
         remove_stale_chassis(databases, expected.chassis)
         wait_until_ready(databases, expected, limit)
         hear_from_all(databases, expected, limit)
+
+
+def unbound(intent: Intent, where: Where, *, prefix: str = "") -> dict[str, str]:
+    """Which enabled NICs are not bound or lack flows, by vm/index, each with the reason. Waits for nothing.
+
+    Databases that do not answer count as if they were empty.
+    """
+    expected = _expected(intent, Names(prefix))
+    with _opened(where, intent.name) as databases:
+        missing = unready_ports(databases, expected)
+    names = Names(prefix)
+    return {port.name: missing[names.nic(port)] for port in intent.ports if names.nic(port) in missing}
 
 
 def verify(desired: State, where: Where) -> None:

@@ -266,6 +266,8 @@ def passing(flight: Flight, sighting: Sighting) -> str:
     """A sighting at a point in between, in words."""
     packet = sighting.packet
     what = "" if flight.is_request(packet) else "answer "
+    if packet.kind in (Kind.ERROR, Kind.RESET):
+        what = f"{_error(sighting)} "
     way = "out at" if sighting.outgoing else "in at"
     tunnel = f" in Geneve {packet.tunnel}" if packet.tunnel >= 0 else ""
     return f"{what}{way} {sighting.place.name}{_tag(sighting)}{tunnel}"

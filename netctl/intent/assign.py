@@ -26,6 +26,9 @@ MACHINE_PREFIX = "06:61:68"
 HOST_PREFIX = "0a:61:68:76"
 """First octets of br0's MAC on each host; locally administered. No VM or bare machine may claim one."""
 
+RESERVED_MACS = {HOST_PREFIX: "hosts", "0a:58": "VPCs' routers"}
+"""Prefixes of MAC addresses that nobody may claim, and whose they are."""
+
 HOST_NETWORK = IPv4Network("100.64.0.0/16")
 """Where br0's addresses come from: the hosts' own untagged network (RFC 6598 space)."""
 

@@ -9,7 +9,10 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from netctl.intent.source import is_text
+from netctl.model.base import Model, attributes
+from netctl.model.fabric import Physical
 from netctl.model.intent import Intent, LabFile
+from netctl.model.vm import Nic, Vm
 
 _WIDTH = 110
 
@@ -36,15 +39,17 @@ def dump(what: LabFile | Intent) -> str:
 
 def _pin(data: dict[str, Any], intent: Intent) -> None:
     for vm, host in intent.placement.items():
-        data["vms"][vm] = {"host": host, **data["vms"][vm]}
+        data["vms"][vm] = _ordered(Vm, {"host": host, **data["vms"][vm]})
     for port in intent.ports:
-        nic = data["vms"][port.vm]["nics"][port.index]
-        pinned = {"subnet": nic["subnet"]}
-        if port.ip is not None:
-            pinned["ip"] = str(port.ip)
-        data["vms"][port.vm]["nics"][port.index] = {**pinned, "mac": port.mac, **nic}
-    for machine in intent.machines.values():
-        data["physical"][machine.name].setdefault("mac", machine.mac)
+        nics = data["vms"][port.vm]["nics"]
+        pinned = {"mac": port.mac} if port.ip is None else {"mac": port.mac, "ip": str(port.ip)}
+        nics[port.index] = _ordered(Nic, {**pinned, **nics[port.index]})
+    for name, machine in intent.machines.items():
+        data["physical"][name] = _ordered(Physical, {"mac": machine.mac, **data["physical"][name]})
+
+
+def _ordered(model: type[Model], values: dict[str, Any]) -> dict[str, Any]:
+    return {key: values[key] for key in attributes(model) if key in values}
 
 
 def _node(value: Any, depth: int) -> Node:

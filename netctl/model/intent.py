@@ -198,18 +198,27 @@ class Intent:
         """The port of `vm/index`, or of a VM's first NIC when no index is given. KeyError when unknown."""
         return self.ports_by_name[name if "/" in name else f"{name}/0"]
 
+    @cached_property
+    def carried_mtu(self) -> Mapping[str, int]:
+        """Octets of a layer 3 packet that every host's uplinks carry, by virtual switch."""
+        smallest: dict[str, int] = {}
+        for host in self.hosts.values():
+            for bridge in host.bridges:
+                smallest[bridge.switch] = min(bridge.mtu, smallest.get(bridge.switch, self.file.fabric.mtu))
+        return smallest
+
     def subnet_mtu(self, name: str) -> int:
         """Octets that a guest of the subnet may send at once.
 
-        1500 unless the subnet says otherwise; an overlay subnet leaves room for Geneve's 58 octets
-        (outer IPv4 20, UDP 8, Geneve 8 with OVN's 8 of options, inner Ethernet 14) in the fabric's MTU.
+        1500 unless the subnet says otherwise or its virtual switch carries less; an overlay subnet leaves
+        room in vs0's for Geneve's 58 octets (outer IPv4 20, UDP 8, Geneve 8 with OVN's 8 of options, inner
+        Ethernet 14).
         """
         subnet = self.file.subnets[name]
         if subnet.mtu is not None:
             return subnet.mtu
-        if subnet.type == "overlay":
-            return min(1500, self.file.fabric.mtu - GENEVE_OVERHEAD)
-        return min(1500, self.file.fabric.mtu)
+        carried = self.carried_mtu.get(subnet.switch, self.file.fabric.mtu)
+        return min(1500, carried - GENEVE_OVERHEAD if subnet.type == "overlay" else carried)
 
 
 GENEVE_OVERHEAD = 58

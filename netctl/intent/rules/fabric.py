@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from netctl.intent import defaults
-from netctl.intent.assign import HOST_PREFIX
+from netctl.intent.assign import RESERVED_MACS
 from netctl.intent.findings import Findings
+from netctl.intent.source import Path_
 from netctl.model.intent import LabFile
 
 
@@ -67,14 +68,19 @@ def mlag_pairs(lab: LabFile, findings: Findings) -> None:
             seen[name] = index
 
 
+def unreserved_mac(findings: Findings, path: Path_, mac: str) -> None:
+    """A MAC address is not one of those that netctl gives to what it makes itself."""
+    for prefix, owners in RESERVED_MACS.items():
+        if mac.startswith(f"{prefix}:"):
+            findings.error(path, f"MAC addresses from {prefix} are for {owners}", "choose another one")
+
+
 def bare_machines(lab: LabFile, findings: Findings) -> None:
     """Their addresses are a host's in their network, and what they route to is reachable from there."""
     for name, machine in lab.physical.items():
-        path = ("physical", name)
-        if machine.mac is not None and machine.mac.startswith(HOST_PREFIX):
-            findings.error(
-                (*path, "mac"), f"MAC addresses from {HOST_PREFIX} are the hosts' own", "choose another one"
-            )
+        path: Path_ = ("physical", name)
+        if machine.mac is not None:
+            unreserved_mac(findings, (*path, "mac"), machine.mac)
         if machine.ip is None:
             if not findings.sound(*path, "ip"):
                 continue

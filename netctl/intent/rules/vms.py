@@ -5,8 +5,9 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 
 from netctl.intent import defaults
-from netctl.intent.assign import HOST_PREFIX, hosts_for
+from netctl.intent.assign import hosts_for
 from netctl.intent.findings import Findings
+from netctl.intent.rules.fabric import unreserved_mac
 from netctl.intent.rules.subnets import SMALLEST, between
 from netctl.intent.source import Path_
 from netctl.model.intent import LabFile
@@ -201,10 +202,7 @@ def macs_differ(lab: LabFile, findings: Findings) -> None:
             if nic.mac is None:
                 continue
             path = ("vms", name, "nics", index, "mac")
-            if nic.mac.startswith(f"{HOST_PREFIX}:"):
-                findings.error(
-                    path, f"MAC addresses from {HOST_PREFIX} are the hosts' own", "choose another one"
-                )
+            unreserved_mac(findings, path, nic.mac)
             subnet = lab.subnets.get(nic.subnet)
             if subnet is None:
                 continue

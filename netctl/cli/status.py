@@ -1,0 +1,188 @@
+"""What a lab is doing now: hosts, daemons, bonds, subnets, VMs. Gathered here, shown by `netctl status`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from netctl.cli import output
+from netctl.cli.options import LAB_PANEL, Json, LabArgument
+
+if TYPE_CHECKING:
+    from netctl.cli.operations import Running
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(rich_help_panel=LAB_PANEL)(status)
+
+
+def status(lab: LabArgument = None, json: Json = False) -> None:
+    """Show hosts, daemons, bonds and their active uplink, subnets, VMs, addresses and bound ports."""
+    from netctl.cli import operations
+
+    report = gather(operations.locate(lab))
+    if json:
+        output.emit(report)
+    else:
+        show(report)
+
+
+def gather(running: Running) -> dict[str, Any]:
+    """The state of a lab as data. What cannot be read is said in `trouble`, and is no error."""
+    from dataplane import daemons
+    from dataplane.bonds import bond
+    from netctl import reconcile
+
+    intent, rack = running.intent, running.rack
+    observed = rack.observe()
+    unbound = reconcile.unbound(intent, rack.reachable())
+    trouble = [str(change) for change in rack.difference(observed)]
+
+    def alive(node: str, kind: Any) -> dict[str, bool]:
+        roles = {daemons.role_of(process) for process in observed.running.get(node, ())}
+        return {daemon.role: daemon.role in roles for daemon in daemons.ALL[kind]}
+
+    hosts = []
+    for host in intent.hosts.values():
+        bonds = []
+        for bridge in host.bridges:
+            state = bond(rack.runner, host.name, bridge.bond) if len(bridge.uplinks) > 1 else None
+            bonds.append(
+                {
+                    "bridge": bridge.bridge,
+                    "bond": bridge.bond,
+                    "mode": state.mode if state else bridge.mode,
+                    "members": state.members if state else dict.fromkeys(bridge.uplinks),
+                    "active": state.active if state else None,
+                }
+            )
+        hosts.append(
+            {
+                "name": host.name,
+                "cluster": host.cluster,
+                "address": str(host.address),
+                "daemons": alive(host.name, "host"),
+                "bonds": bonds,
+            }
+        )
+    subnets = [
+        {
+            "name": name,
+            "type": subnet.type,
+            "vlan": subnet.vlan,
+            "vpc": subnet.vpc,
+            "cidr": str(subnet.cidr) if subnet.cidr else None,
+            "gateway": str(subnet.gateway) if subnet.gateway else None,
+            "nics": sum(port.subnet == name for port in intent.ports),
+        }
+        for name, subnet in sorted(intent.file.subnets.items())
+    ]
+    nics = [
+        {
+            "vm": port.vm,
+            "nic": port.index,
+            "host": port.host,
+            "subnet": port.subnet,
+            "ip": str(port.ip) if port.ip else None,
+            "mac": port.mac,
+            "tap": port.tap,
+            "link": "up" if port.enabled else "down",
+            "bound": port.enabled and port.name not in unbound,
+        }
+        for port in intent.ports
+    ]
+    return {
+        "lab": running.name,
+        "title": intent.file.title,
+        "state": running.record.state if not trouble and not unbound else "degraded",
+        "file": running.record.file,
+        "engine": {
+            "name": rack.runner.engine.name,
+            "ovn": rack.runner.engine.ovn_version,
+            "ovs": rack.runner.engine.ovs_version,
+        },
+        "central": alive("_central", "central"),
+        "hosts": hosts,
+        "switches": [{"name": name, "daemons": alive(name, "switch")} for name in intent.switches],
+        "subnets": subnets,
+        "nics": nics,
+        "machines": [
+            {"name": name, "switch": machine.definition.switch, "vlan": machine.definition.vlan}
+            | {"ip": str(machine.definition.ip) if machine.definition.ip else None}
+            for name, machine in intent.machines.items()
+        ],
+        "trouble": trouble + [reason for _, reason in sorted(unbound.items())],
+    }
+
+
+def show(report: dict[str, Any]) -> None:
+    """The state of a lab as tables."""
+    title = f": {report['title']}" if report["title"] else ""
+    engine = report["engine"]
+    output.say(f"{report['lab']}{title}", style="bold")
+    output.say(
+        f"{report['state']}, from {report['file']}; OVN {engine['ovn']}, OVS {engine['ovs']} ({engine['name']})"
+    )
+    output.heading("hosts and switches")
+    rows = [("OVN central", "", _daemons(report["central"]), "")]
+    for host in report["hosts"]:
+        bonds = ", ".join(_bond(bond) for bond in host["bonds"])
+        rows.append((host["name"], host["address"].partition("/")[0], _daemons(host["daemons"]), bonds))
+    rows += [(switch["name"], "", _daemons(switch["daemons"]), "") for switch in report["switches"]]
+    output.table(("node", "address", "daemons", "uplinks"), rows, fold="daemons")
+    if report["subnets"]:
+        output.heading("subnets")
+        output.table(
+            ("subnet", "type", "VLAN or VPC", "addresses", "gateway", "NICs"),
+            [
+                (s["name"], s["type"], s["vpc"] or s["vlan"], s["cidr"], s["gateway"], s["nics"])
+                for s in report["subnets"]
+            ],
+        )
+    if report["nics"]:
+        output.heading("VMs")
+        output.table(
+            ("NIC", "host", "subnet", "address", "MAC", "port"),
+            [
+                (
+                    f"{n['vm']}/{n['nic']}",
+                    n["host"],
+                    n["subnet"],
+                    n["ip"],
+                    n["mac"],
+                    f"{n['tap']} {_bound(n)}",
+                )
+                for n in report["nics"]
+            ],
+        )
+    if report["machines"]:
+        output.heading("bare machines")
+        output.table(
+            ("machine", "switch", "VLAN", "address"),
+            [(m["name"], m["switch"], m["vlan"], m["ip"]) for m in report["machines"]],
+        )
+    if report["trouble"]:
+        output.heading("trouble")
+        for line in report["trouble"]:
+            output.say(f"  {line}", style="red")
+        output.say(f"`netctl apply {report['file']}` mends it")
+
+
+def _daemons(daemons: dict[str, bool]) -> str:
+    dead = [role for role, runs in daemons.items() if not runs]
+    return f"not running: {', '.join(dead)}" if dead else "all running"
+
+
+def _bond(bond: dict[str, Any]) -> str:
+    members = []
+    for name, enabled in bond["members"].items():
+        mark = "*" if name == bond["active"] else ("" if enabled is not False else " down")
+        members.append(f"{name}{mark}")
+    return f"{bond['bond']} {bond['mode']} ({' '.join(members)})"
+
+
+def _bound(nic: dict[str, Any]) -> str:
+    state = "bound" if nic["bound"] else ("link down" if nic["link"] == "down" else "not bound")
+    return f"{nic['tap']} {state}"
