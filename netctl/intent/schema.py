@@ -36,6 +36,8 @@ def _tidy(value: Any) -> Any:
     if "default" in result and result["default"] is None:
         del result["default"]
     result.pop("discriminator", None)
+    if "patternProperties" in result:
+        result["additionalProperties"] = False  # names that are none
     branches = result.get("anyOf", [])
     rest = [branch for branch in branches if branch != {"type": "null"}]
     if len(rest) < len(branches):

@@ -34,7 +34,7 @@ VM_NAMES = [f"vm{number}" for number in range(12)]
 
 @st.composite
 def vms(draw: st.DrawFn) -> dict[str, dict[str, object]]:
-    """VMs by name. Static addresses are a name's own, and out of the pool: who is assigned what another claims
+    """VMs by name. Static addresses are a name's own, and out of the pool: who has what another claims
     moves, and stays away."""
     result: dict[str, dict[str, object]] = {}
     for name in draw(st.lists(st.sampled_from(VM_NAMES), unique=True, max_size=12)):

@@ -207,10 +207,10 @@ policies:
         "    write nat: false for an external subnet that should route it",
         "lab.yaml:9:50: shop has two routing policies of priority 5: which one wins is open\n"
         "    give each its own priority; the highest is first",
-        "lab.yaml:13:86: no subnet is on VLAN 20\n    this trunk will carry it; is 20 what you mean?",
-        "lab.yaml:15:38: the policy none secures nothing\n"
+        "lab.yaml:13:84: no subnet is on VLAN 20\n    this trunk will carry it; is 20 what you mean?",
+        "lab.yaml:15:29: the policy none secures nothing\n"
         "    look for a misspelt value, or add VMs with these categories",
-        "lab.yaml:15:69: no VM has these categories\n    no VM has a category `Teir`; there are Tier",
+        "lab.yaml:15:62: no VM has these categories\n    no VM has a category `Teir`; there are Tier",
         "lab.yaml:16:3: the policy idle restricts no direction\n"
         "    write inbound: [...] or outbound: [...]; an empty list allows nothing",
     ]

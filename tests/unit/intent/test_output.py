@@ -94,6 +94,7 @@ def test_schema() -> None:
     assert made["$defs"]["Nic"]["required"] == ["subnet"]
     assert made["$defs"]["Subnet"]["properties"]["vlan"]["maximum"] == 4094
     assert made["$defs"]["Host"]["type"] == ["object", "null"]
+    assert made["properties"]["vms"]["additionalProperties"] is False, "a name that is none"
     text = str(made)
     for reference_ in re.findall(r"#/\$defs/(\w+)", text):
         assert reference_ in made["$defs"]
