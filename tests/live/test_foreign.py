@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import Lab, netctl
-from test_lifecycle import address
+
+from tests.live.conftest import Lab, netctl
+from tests.live.test_lifecycle import address
 
 
 def ip(*arguments: str) -> str:

@@ -15,8 +15,9 @@ import time
 from typing import Any
 
 import pytest
-from conftest import NETCTL, Lab, Ping, netctl
-from test_lifecycle import address
+
+from tests.live.conftest import NETCTL, Lab, Ping, netctl
+from tests.live.test_lifecycle import address
 
 KILLS = int(os.environ.get("NETCTL_KILLS", "30"))
 SEED = int(os.environ.get("NETCTL_SEED", "0")) or random.SystemRandom().randrange(2**32)

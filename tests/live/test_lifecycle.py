@@ -14,7 +14,8 @@ import time
 from typing import Any
 
 import pytest
-from conftest import Lab, Ping, netctl
+
+from tests.live.conftest import Lab, Ping, netctl
 
 
 def address(lab: Lab, vm: str, device: str = "eth0") -> str:
