@@ -41,16 +41,16 @@ test-live: setup  ## the tests on real namespaces, OVS and OVN
 lint: setup  ## ruff, mypy --strict, and the one-way rule of the packages
 	@echo "ruff" >&2;         $(BIN)/ruff check --quiet .
 	@echo "mypy" >&2;         $(BIN)/mypy --no-error-summary
-	@echo "import rules" >&2; $(BIN)/lint-imports --no-timing >.venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
+	@echo "import rules" >&2; $(BIN)/lint-imports --no-logo >.venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
 
 bench: setup  ## measure, and compare with plain Mininet
-	$(ROOT) $(BIN)/python -m benchmarks $(BENCH_ARGS)
+	$(ROOT) $(BIN)/python -m bench $(BENCH_ARGS)
 
 soak: setup  ## up, change and down again and again, with kills between
-	$(ROOT) $(BIN)/python -m benchmarks.soak $(SOAK_ARGS)
+	$(ROOT) $(BIN)/python -m bench.soak $(SOAK_ARGS)
 
 docs: setup  ## write the reference that is generated from the code
-	$(BIN)/python scripts/docs.py
+	$(BIN)/python -m netctl.intent.reference >docs/reference.md
 
 clean:  ## remove .venv and caches (not the engine: make uninstall)
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
