@@ -43,7 +43,7 @@ def build(document: Document) -> tuple[LabFile, Cuts]:
     copied = {id(data)}
     for number in range(_ROUNDS):
         try:
-            return LabFile.model_validate(data), cuts
+            return LabFile.model_validate(data, by_alias=True, by_name=False), cuts
         except ValidationError as error:
             mistakes = error.errors(include_url=False)
         if number == 0:
@@ -239,14 +239,14 @@ def _refused(kind: str, value: Any, context: dict[str, Any], path: Path_, is_key
                 "a leading zero could mean octal" if value.lstrip("+-").startswith("0") else "without quotes"
             )
             return f"a number belongs here, this is {_kind(value)}", f"write {plain} ({why})"
-        return f"a whole number belongs here, this is {_kind(value)}", belongs
+        number = "a number" if kind.startswith("float") else "a whole number"
+        return f"{number} belongs here, this is {_kind(value)}", belongs
     if kind in ("greater_than_equal", "less_than_equal", "greater_than", "less_than"):
         low, high = _bounds(annotation, metadata)
         limit = next(iter(context.values()))
-        which = "less" if kind.startswith("greater") else "more"
-        than = f"from {low} to {high}" if low is not None and high is not None else f"{limit} or "
-        if high is None or low is None:
-            than = f"{limit} or {'more' if which == 'less' else 'less'}"
+        limit = int(limit) if limit == int(limit) else limit
+        which, other = ("less", "more") if kind.startswith("greater") else ("more", "less")
+        than = f"from {low} to {high}" if low is not None and high is not None else f"{limit} or {other}"
         return f"{shown} is {which} than {limit}", f"write {than}"
     if kind == "literal_error":
         words = [word.strip(" '") for word in re.split(r", | or ", context["expected"])]

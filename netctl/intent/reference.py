@@ -84,9 +84,27 @@ def reference() -> str:
 def _not_yet() -> Iterator[str]:
     seen: dict[str, list[str]] = {}
     for pattern, _, name in NOT_YET:
-        seen.setdefault(name, []).append(f"`{pattern.replace('.*', '.NAME', 1)}`")
+        seen.setdefault(name, []).append(f"`{_pattern_text(pattern)}`")
     for name, patterns in seen.items():
         yield f"- {name} ({', '.join(patterns)})"
+
+
+def _pattern_text(pattern: str) -> str:
+    """A pattern with its stars as users read them: vms.NAME.nics[].rate."""
+    text = ""
+    annotation: Any = LabFile
+    for step in pattern.split("."):
+        if step == "*":
+            parts = [part for part in _parts(annotation) if get_origin(part) in (list, dict)]
+            text += "[]" if get_origin(parts[0]) is list else ".NAME"
+            annotation = get_args(parts[0])[-1]
+            continue
+        text += f".{step}" if text else step
+        models = [
+            part for part in _parts(annotation) if isinstance(part, type) and issubclass(part, BaseModel)
+        ]
+        annotation = models[0].model_fields[attributes(models[0])[step]].annotation
+    return text
 
 
 def _inner(model: type[BaseModel], where: str, seen: set[type[BaseModel]]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from netctl.intent.findings import Findings
 from netctl.intent.grammar import path_text
+from netctl.intent.source import Path_
 from netctl.intent.walk import Patterns
 from netctl.model.intent import LabFile
 
@@ -34,6 +35,7 @@ def is_address(value: Any) -> bool:
 _PROBE: tuple[tuple[str, Wanted, str], ...] = (
     ("protocol", is_("icmp6", "arp"), "checks with icmp6 and arp"),
     ("expect", is_("rejected"), "checks that expect `rejected`"),
+    ("to", is_address, "checks towards a bare address"),
     ("vlan", written, "checks with tagged frames"),
     ("through", lambda value: value is not None, "checks of the functions crossed"),
     ("via", lambda value: value is not None, "checks of the switches crossed"),
@@ -87,8 +89,13 @@ NOT_YET: tuple[tuple[str, Wanted, str], ...] = (
     ("vms.*.anti_affinity", written, "anti-affinity"),
     # checks
     *((f"checks.*.{key}", wanted, name) for key, wanted, name in _PROBE),
-    ("checks.*.to", is_address, "checks towards a bare address"),
     ("checks.*.steps", written, "checks with steps"),
+    *((f"checks.*.steps.*.check.{key}", wanted, name) for key, wanted, name in _PROBE),
+    *((f"checks.*.steps.*.traffic.{key}", wanted, name) for key, wanted, name in _PROBE),
+    ("checks.*.steps.*.traffic", written, "traffic in stories"),
+    ("checks.*.steps.*.apply", written, "changes of the lab in stories"),
+    ("checks.*.steps.*.migrate", written, "live migration"),
+    ("checks.*.steps.*.max_outage", written, "limits of an outage"),
 )
 """Where, what of the value there, and what users call it."""
 
@@ -96,8 +103,11 @@ NOT_YET: tuple[tuple[str, Wanted, str], ...] = (
 def check(lab: LabFile, findings: Findings) -> None:
     """Adds a problem for everything that is right, but not built yet."""
     table = Patterns((pattern, (wanted, name)) for pattern, wanted, name in NOT_YET)
+    refused: set[Path_] = set()
     for path, (wanted, name), value in table.find(lab):
-        if wanted(value):
-            findings.error(
-                path, f"{path_text(path)}: not supported yet: {name}", "leave it out for now", key=True
-            )
+        if not wanted(value) or any(path[:length] in refused for length in range(len(path))):
+            continue
+        refused.add(path)
+        findings.error(
+            path, f"{path_text(path)}: not supported yet: {name}", "leave it out for now", key=True
+        )

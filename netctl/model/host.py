@@ -41,7 +41,7 @@ class Cluster(Model):
 
     hosts: list[Name] = Field(description="Its hosts, at most 32.")
     latency_ms: float | None = Field(
-        None, ge=0, allow_inf_nan=False, description="Latency to other clusters, milliseconds."
+        None, ge=0, allow_inf_nan=False, strict=True, description="Latency to other clusters, milliseconds."
     )
 
 

@@ -46,7 +46,7 @@ class State:
     """The northbound database and the Open_vSwitch database of each node (host or switch) of a lab.
 
     `owner` is the lab: the mark that its rows carry. `unread` names the databases that could not be asked
-    (as their nodes do not run yet) and count as empty.
+    (as nobody answers): nothing is known of them.
     """
 
     owner: str

@@ -32,15 +32,10 @@ class Subnet(Model):
     dhcp_server: Address | None = Field(None, description="Default: the last address of the CIDR.")
     dns: list[Address] = Field(default_factory=list, description="DNS servers told by DHCP.")
     domain: str | None = Field(None, description="Domain name told by DHCP.")
-    lease_time: int | None = Field(None, ge=60, description="Seconds of a DHCP lease.")
+    lease_time: int | None = Field(None, ge=60, strict=True, description="Seconds of a DHCP lease.")
     mtu: Mtu | None = Field(None, description="Default: 1500, for overlay less where the fabric needs it.")
     chain: Name | None = Field(None, description="A service chain for all of its traffic.")
     clusters: list[Name] | None = Field(None, description="Clusters it exists in. Default: all.")
-
-    @property
-    def managed(self) -> bool:
-        """Whether netctl knows the subnet's addresses."""
-        return self.cidr is not None
 
     @property
     def switch(self) -> SwitchName:

@@ -46,7 +46,7 @@ class Vm(Model):
     host: Name | None = Field(None, description="Left out: netctl places it.")
     kind: Literal["namespace", "qemu"] = Field("namespace", description="`qemu`: a real VM.")
     image: Name | None = Field(None, description="The image of a qemu VM, from vm-images/. Default: tiny.")
-    memory: int | None = Field(None, ge=16, description="Mebibytes of memory.")
+    memory: int | None = Field(None, ge=16, strict=True, description="Mebibytes of memory.")
     affinity: list[Name] = Field(default_factory=list, description="Hosts that it may run on. Default: all.")
     anti_affinity: list[Name] = Field(
         default_factory=list, description="VMs that it should not share a host with."

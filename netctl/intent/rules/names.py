@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from netctl.intent.defaults import DEFAULT_SWITCHES
 from netctl.intent.findings import SECTIONS, Findings
 from netctl.intent.references import PROTOCOLS
 from netctl.intent.source import Path_
@@ -25,7 +26,7 @@ def nodes_differ(lab: LabFile, findings: Findings) -> None:
     kinds: list[tuple[str, tuple[str, ...]]] = [("switch", ("fabric", "switches"))]
     kinds += [(kind, (SECTIONS[kind],)) for kind in NODE_KINDS]
     if findings.written("fabric", "switches") is None:
-        seen = {name: ("switch", ()) for name in ("tor1", "tor2")}
+        seen = {name: ("switch", ()) for name in DEFAULT_SWITCHES}
     for kind, section in kinds:
         for name in findings.names(*section):
             path = (*section, name)

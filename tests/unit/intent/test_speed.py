@@ -21,7 +21,7 @@ def lab(nics: int) -> str:
 
 def seconds(text: str) -> float:
     best = 1e9
-    for _ in range(3):
+    for _ in range(2):
         begin = time.process_time()
         loads(text)
         best = min(best, time.process_time() - begin)
@@ -29,8 +29,8 @@ def seconds(text: str) -> float:
 
 
 def test_ten_thousand_nics() -> None:
-    small, large = seconds(lab(10_000)), seconds(lab(20_000))
-    assert small < 3
+    small, large = seconds(lab(5_000)), seconds(lab(10_000))
+    assert large < 3
     assert large < 3 * small
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from netctl.errors import InputError
-from netctl.intent import loads
-from netctl.intent.supported import NOT_YET
+from netctl.intent import loads, supported
+from netctl.intent.supported import NOT_YET, Wanted
 
 FULL = """
 name: lab
@@ -45,7 +45,16 @@ checks:
   - {from: a, to: b, expect: rejected}
   - {from: a, to: b, vlan: 3, through: [f], via: [tor1], on_uplink: eth0, snat: 10.2.0.9}
   - {from: a, to: 10.0.0.1}
-  - {steps: [{heal: all}]}
+  - steps:
+      - {heal: all}
+      - {check: {from: a, to: b, protocol: arp}}
+      - {check: {from: a, to: b, expect: rejected}}
+      - {check: {from: a, to: 10.0.0.1, vlan: 3, through: [f], via: [tor1], on_uplink: eth0, snat: 10.2.0.9}}
+      - {traffic: {from: a, to: b, protocol: arp}}
+      - {traffic: {from: a, to: 10.0.0.1, vlan: 3, through: [f], via: [tor1]}}
+      - {traffic: {from: a, to: 10.0.0.1, on_uplink: eth0, snat: 10.2.0.9}}
+      - {migrate: {vm: b, to: hv1}, max_outage: 1s}
+      - {apply: {vms: {}}}
 """
 
 
@@ -57,15 +66,30 @@ def refused(text: str) -> list[str]:
     return []
 
 
-def test_every_line_of_the_table() -> None:
+IMPOSSIBLE = {"checks.*.steps.*.traffic.expect"}
+"""Refused already: traffic is to be delivered."""
+
+
+@pytest.mark.parametrize("line", NOT_YET, ids=lambda line: f"{line[0]} {line[2]}")
+def test_every_line_of_the_table(line: tuple[str, Wanted, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone, as it will be when all others are built."""
     loads(FULL, supported_only=False)
+    monkeypatch.setattr(supported, "NOT_YET", (line,))
+    pattern, _, name = line
+    if pattern in IMPOSSIBLE:
+        return
     messages = refused(FULL)
-    for pattern, _, name in NOT_YET:
-        last = pattern.rpartition(".")[2]
-        assert any(
-            message.endswith(f"not supported yet: {name}") and (last == "*" or f".{last}:" in message)
-            for message in messages
-        ), (pattern, name)
+    assert messages
+    last = pattern.rpartition(".")[2]
+    for message in messages:
+        assert message.endswith(f": not supported yet: {name}")
+        assert last == "*" or f".{last}:" in message
+
+
+def test_what_is_inside_of_something_refused_is_not_told_as_well() -> None:
+    messages = refused(FULL)
+    assert not any("steps[" in message for message in messages)
+    assert any(message.startswith("checks[4].steps: ") for message in messages)
 
 
 @pytest.mark.parametrize(
