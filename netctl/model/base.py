@@ -253,25 +253,27 @@ _TIME_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def _duration(value: Any) -> Any:
-    if isinstance(value, float):
+    if type(value) is float:  # from code; what a file has is no plain float
         return value
     match = None
     if isinstance(value, str) and len(value) < 32:
         match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(ms|s|m|h)", value, re.ASCII)
-    if not match or float(match[1]) == 0:
-        unit = (
-            f"write the unit: {value}s"
-            if type(value) is int and value > 0
-            else "write it such as 2s or 500ms"
-        )
-        raise mistake(f"{show(value)} is not a duration", unit)
-    return float(match[1]) * _TIME_UNITS[match[2]]
+    seconds = float(match[1]) * _TIME_UNITS[match[2]] if match else 0.0
+    if not 0.001 <= seconds <= 86400:
+        bare = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+        hint = f"write the unit: {show(value)}s" if bare else "write it such as 2s or 500ms, a day at most"
+        raise mistake(f"{show(value)} is not a duration", hint)
+    return seconds
+
+
+def _written_duration(seconds: float) -> str:
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
 
 
 Duration = Annotated[
     float,
     BeforeValidator(_duration, json_schema_input_type=str),
-    PlainSerializer(lambda seconds: f"{seconds:g}s", return_type=str),
+    PlainSerializer(_written_duration, return_type=str),
     Says("a duration, such as 2s or 500ms"),
 ]
 """Seconds; written 2s, 500ms, 1.5s, 1m."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from netctl.errors import InputError
 from netctl.intent import dump, load, loads, schema
 from netctl.intent.reference import reference
 from netctl.intent.source import compose
@@ -120,3 +121,23 @@ def test_every_key_is_described() -> None:
 def test_yaml_in_the_reference_loads() -> None:
     for block in re.findall(r"```yaml\n(.*?)```", reference(), re.DOTALL):
         loads(block)
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("2s", 2), ("500ms", 0.5), ("1.5s", 1.5), ("1m", 60), ("1.001s", 1.001), ("24h", 86400)],
+)
+def test_durations(written: str, seconds: float) -> None:
+    text = (
+        f"name: lab\nchecks: [{{steps: [{{check: {{from: a, to: b, protocol: arp}}, within: {written}}}]}}]\n"
+    )
+    text += "hosts: {hv1: {}}\nsubnets: {n: {type: vlan, vlan: 1}}\n"
+    text += "vms: {a: {nics: [{subnet: n}]}, b: {nics: [{subnet: n}]}}"
+    file = loads(text, supported_only=False).file
+    (step,) = file.checks[0].steps or ()
+    assert step.within == pytest.approx(seconds)
+    again = loads(dump(file), supported_only=False).file
+    assert again == file
+    for wrong in ("0s", "1.5", "25h", "0.1ms", "-1s", "2 seconds", "true"):
+        with pytest.raises(InputError, match="is not a duration"):
+            loads(text.replace(f"within: {written}", f"within: {wrong}"))
