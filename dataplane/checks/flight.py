@@ -9,6 +9,8 @@ from dataplane.checks.packets import UDP, Kind, Packet
 from dataplane.checks.places import Place, Target
 from dataplane.checks.watch import Sighting
 
+_ONCE_AGAIN = 2
+
 Awaits = Literal["answer", "error", "nothing"]
 
 PATIENCE = {"answer": 1.0, "error": 4.0, "nothing": 0.0}
@@ -52,9 +54,11 @@ class Flight:
 
     @property
     def progress(self) -> int:
-        """Grows with everything that happens to it."""
-        seen = len(self.left) + len(self.arrived) + len(self.replies) + len(self.answers)
-        return seen + len(self.elsewhere) + len(self.errors) + self.connected + (self.echoed is not None)
+        """Grows with everything that happens to it; what TCP sends again is nothing new."""
+        lists = (self.left, self.arrived, self.replies, self.answers, self.elsewhere, self.errors)
+        most = _ONCE_AGAIN if self.protocol == "tcp" and not self.answered else None
+        seen = sum(len(each[:most]) for each in lists)
+        return seen + self.connected + (self.echoed is not None)
 
     @property
     def answered(self) -> bool:

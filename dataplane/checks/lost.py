@@ -44,8 +44,14 @@ def where(intent: Intent, flight: Flight) -> str:
 
 
 def _lost(intent: Intent, flight: Flight, start: Place, end: Place | None, *, answer: bool) -> str:
+    aside = _aside(intent, start, end)
     seen = sorted(
-        (each for each in flight.waypoints if flight.is_request(each.packet) != answer), key=lambda s: s.time
+        (
+            each
+            for each in flight.waypoints
+            if flight.is_request(each.packet) != answer and each.place.name not in aside
+        ),
+        key=lambda sighting: sighting.time,
     )
     what = "answer " if answer else ""
     if not seen:
@@ -57,6 +63,18 @@ def _lost(intent: Intent, flight: Flight, start: Place, end: Place | None, *, an
     text = f"last seen {passing(flight, last)}"
     following = _missing(intent, last, _way(intent, start, end), seen)
     return text + (f", not {following}" if following else "")
+
+
+def _aside(intent: Intent, start: Place, end: Place | None) -> set[str]:
+    """Points off the way that only floods reach: of other hosts, between NICs of one segment."""
+    if end is None or start.segment != end.segment:
+        return set()
+    found = set()
+    for host in intent.hosts.values():
+        if host.name not in (start.host, end.host):
+            for nic, made in host.nics.items():
+                found |= {f"{host.name} {nic}", f"{made.switch} {devices.cable(host.name, nic)}"}
+    return found
 
 
 def _missing(intent: Intent, last: Sighting, way: Sequence[_Stage], seen: Sequence[Sighting]) -> str:

@@ -73,6 +73,7 @@ _ECHO = struct.Struct("!BBHHH")
 _TCP = struct.Struct("!HHIIBB")
 _ARP = struct.Struct("!HHBBH6sI6sI")
 _NUMBER = struct.Struct("!I")
+_FILLER = bytes(range(256)) * 2
 
 
 # --- building -------------------------------------------------------------------------------------
@@ -80,8 +81,9 @@ _NUMBER = struct.Struct("!I")
 
 def payload(run: bytes, number: int, size: int) -> bytes:
     """The mark and, after it, octets that differ from flight to flight; cut to `size`."""
-    filler = bytes((number + index) & 0xFF for index in range(256))
-    return (run + _NUMBER.pack(number) + filler * (size // 256 + 1))[:size]
+    start = number & 0xFF
+    filler = _FILLER[start : start + 256] * (size // 256 + 1)
+    return (run + _NUMBER.pack(number) + filler)[:size]
 
 
 def checksum(data: bytes) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from dataplane.checks import Result, packets, ping, run_checks
+from dataplane.checks import Result, matrix, packets, ping, run_checks
 from netctl.errors import ConflictError, InputError
 from tests.live.handmade import TRUNK, Handmade, VlanSwitch, Wire, handmade, ip, straight
 
@@ -157,6 +157,20 @@ def test_select(plain: Handmade) -> None:
     assert len(run_checks(intent, plain.name, select=["same*", "*closed*"])) == 2
     with pytest.raises(InputError, match="no check fits"):
         run_checks(intent, plain.name, select=["nothing of the kind"])
+
+
+def test_matrix(plain: Handmade) -> None:
+    found = {(each.source, each.target): each.delivered for each in matrix(plain.base, plain.name)}
+    assert len(found) == 30
+    web, vpc = {"web1/0", "web2/0", "web3/0"}, {"app1/0", "app2/0", "db1/0"}
+    assert {pair for pair, delivered in found.items() if delivered} == {
+        (one, other) for group in (web, vpc) for one in group for other in group if one != other
+    }
+    few = matrix(plain.base, plain.name, "tcp", 80, nodes=["app1", "db1", "web1"])
+    assert [(each.source, each.target) for each in few if each.delivered] == [
+        ("app1/0", "db1/0"),
+        ("db1/0", "app1/0"),
+    ]
 
 
 # --- what is broken is caught ---------------------------------------------------------------------
