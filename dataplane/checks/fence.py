@@ -17,11 +17,11 @@ been or never will be. The fence has three parts, each behind the one before:
 How long all this takes is measured by the packets themselves: on a busy machine the fence is as slow as the
 packet would have been. What it does not cover: members of a hashing bond (balance-slb, balance-tcp) other
 than the one that the fence takes; a kernel datapath's upcalls, which may be overtaken; a router outside
-that holds the packet while it asks for its next hop; a network function that delays what it lets pass. So
-a round is repeated until nothing new was seen in one, it takes at least twice as long as the slowest packet
-that arrived, and where a part of the fence does not pass, a limit takes its place: LIMIT seconds, or FACTOR
-times the slowest passage so far if that is more. A NIC of the segment that never sees a fence is waited for
-once, and after that only by packets that were for it.
+that holds the packet while it asks for its next hop (that may take session.HOLD); a network function that
+delays what it lets pass. So a round is repeated until nothing new was seen in one, it takes at least twice
+as long as the slowest packet that arrived, and where a part of the fence does not pass, a limit takes its
+place: LIMIT seconds, or FACTOR times the slowest passage so far if that is more. A NIC of the segment that
+never sees a fence is waited for once, and after that only by packets that were for it.
 """
 
 from __future__ import annotations

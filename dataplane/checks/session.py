@@ -39,6 +39,9 @@ PACE = 0.02
 RESOLVE = 0.1
 """Seconds for the sender's stack to let a packet go (it may have to ask ARP) before it is built here."""
 
+HOLD = 0.3
+"""Seconds that a router which must ask for its next hop may hold a packet (OVN does so in ovn-controller)."""
+
 MOST = 10.0
 """Seconds after which the rounds end even though every one brought something new."""
 
@@ -186,11 +189,18 @@ class Session:
             if pending:
                 self._loop.turn(PACE)
 
-    def _slow(self, flights: Iterable[Flight]) -> float:
-        """Twice the seconds that the slowest packet of this session took, to its receiver or back."""
-        slowest = max((f.after(each) for f in flights for each in (*f.arrived, *f.answers)), default=0.0)
-        self._slowest = max(self._slowest, min(2 * slowest / 1e3, MOST))
-        return self._slowest
+    def _at_least(self, flights: Iterable[Flight]) -> float:
+        """Seconds that a fence is to take in any case.
+
+        Twice what the slowest packet of this session took, to its receiver or back; HOLD when a router may
+        hold one that must not arrive.
+        """
+        for flight in flights:
+            if len(flight.left) == 1:  # else nobody knows which of them it was that arrived
+                for each in (*flight.arrived[:1], *flight.answers[:1]):
+                    self._slowest = max(self._slowest, min(2 * flight.after(each) / 1e3, MOST))
+        held = any(flight.awaits == "nothing" and _leaves(flight) for flight in flights)
+        return max(self._slowest, HOLD if held else 0.0)
 
     def _fence_off(self, flights: Sequence[Flight]) -> None:
         """Fences, until a whole round brought nothing new.
@@ -206,7 +216,7 @@ class Session:
             concerned = {flight.source for flight in flights}
             concerned |= {sighting.place for flight in flights for sighting in flight.arrived}
             towards = {place for flight in flights for place in flight.target.servers}
-            self._fence.passes(self._watch, concerned, towards, self._slow(flights))
+            self._fence.passes(self._watch, concerned, towards, self._at_least(flights))
             if sum(flight.progress for flight in flights) == before or time.monotonic() > end:
                 return
 
@@ -222,6 +232,16 @@ def _given_up(senders: Senders, flight: Flight, now: float, patience: float | No
         senders.craft(flight)
         return True
     return False
+
+
+def _leaves(flight: Flight) -> bool:
+    """Whether it goes by a gateway out of what its VPC knows by itself."""
+    source = flight.source
+    if source.gateway is None or flight.crafted or flight.vlan is not None:
+        return False
+    if source.network is not None and flight.target.address in source.network:
+        return False
+    return not any(place.vpc is not None and place.vpc == source.vpc for place in flight.target.servers)
 
 
 def _exists(lab: str, place: Place) -> bool:
