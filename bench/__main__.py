@@ -1,0 +1,91 @@
+"""Run the benchmarks: `python -m bench [up-down] [memory] [compile] [throughput]`, as root."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from rich.console import Console
+
+from bench import compiling, lifecycle, machine, memory, throughput
+from bench.figures import Result, show
+from netctl.errors import NetctlError
+
+RESULTS = machine.HERE / "results.json"
+PIPE_WIDTH = 160
+
+
+def main() -> int:
+    """Measure, print, write the results; returns the exit code."""
+    options = _options()
+    if os.geteuid() != 0:
+        print(
+            "bench: the benchmarks make network namespaces: run them as root (make bench does)",
+            file=sys.stderr,
+        )
+        return 3
+    benchmarks: dict[str, Callable[[], Result]] = {
+        "up-down": lambda: lifecycle.measure(options.hosts, options.runs, _progress),
+        "memory": lambda: memory.measure(options.idle_hosts, _progress),
+        "compile": lambda: compiling.measure(max(options.runs, 3), _progress),
+        "throughput": lambda: throughput.measure(options.streams, options.seconds, _progress),
+    }
+    results: dict[str, Result] = {}
+    console = Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+    try:
+        description = machine.description()
+        if not options.json:
+            console.print(", ".join(f"{name} {value}" for name, value in description.items()), soft_wrap=True)
+        for name in options.benchmark or benchmarks:
+            results[name] = benchmarks[name]()
+            if not options.json:
+                show(console, results[name])
+    except NetctlError as error:
+        print(f"bench: {error.message}\n  {error.next_step}", file=sys.stderr)
+        return error.exit_code
+    document = machine.dump(
+        {"machine": description, "results": {name: result.to_json() for name, result in results.items()}}
+    )
+    RESULTS.write_text(document + "\n")
+    if options.json:
+        print(document)
+    missed = [figure.what for result in results.values() for figure in result.figures if figure.met is False]
+    return 1 if options.check and missed else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure netctl against plain tools, each a ratio taken in one run.",
+    )
+    parser.add_argument(
+        "benchmark", nargs="*", help="up-down, memory, compile, throughput; all of them when left out"
+    )
+    parser.add_argument("--hosts", type=_numbers, default=[2, 8, 32], help="sizes of up-down (2,8,32)")
+    parser.add_argument("--idle-hosts", type=_numbers, default=[8, 32], help="sizes of memory (8,32)")
+    parser.add_argument("--runs", type=int, default=3, help="runs of up-down and compile (3)")
+    parser.add_argument("--streams", type=int, default=8, help="TCP streams per rack and network (8)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of a TCP stream (2)")
+    parser.add_argument("--json", action="store_true", help=f"print JSON only; it is in {RESULTS} anyway")
+    parser.add_argument("--check", action="store_true", help="exit code 1 when a target is missed")
+    options = parser.parse_args()
+    known = ("up-down", "memory", "compile", "throughput")
+    for name in options.benchmark:
+        if name not in known:
+            parser.error(f"there is no benchmark {name}: {', '.join(known)}")
+    return options
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _progress(what: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
