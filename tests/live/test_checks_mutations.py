@@ -53,6 +53,11 @@ class Broken:
     def flow(self, host: str, flow: str) -> None:
         self.ofctl(host, "add-flow", f"table=0,priority=65535,{flow}")
 
+    def settle(self) -> None:
+        """Wait until no datapath uses what it has cached from before the change (ovs-vswitchd(8))."""
+        for node in ("hv1", "hv2", "tor1", "tor2"):
+            self.lab.tool(node, "ovs-appctl", "revalidator/wait")
+
     def nbctl(self, *arguments: str) -> None:
         """Change the northbound database and wait until the hosts have it; a stopped one never will."""
         self.lab.tool("_central", "ovn-nbctl", *arguments)
@@ -184,6 +189,7 @@ def test_each_is_caught(lab: Lab, first_lab: dict[str, Any], mutate: Callable[[B
     before = rack.checks()
     assert not failures(before)
     mutate(rack)
+    rack.settle()
     names = {vm: rack.tap(vm) for vm in ("web1", "app1", "db1")}
     after = rack.checks()
     for name, words in MUTATIONS[mutate].items():
