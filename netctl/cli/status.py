@@ -11,6 +11,7 @@ from netctl.cli.options import LAB_PANEL, Json, LabArgument
 
 if TYPE_CHECKING:
     from netctl.cli.operations import Running
+    from netctl.model import Intent
 
 
 def register(app: typer.Typer) -> None:
@@ -74,7 +75,7 @@ def gather(running: Running) -> dict[str, Any]:
             "vlan": subnet.vlan,
             "vpc": subnet.vpc,
             "cidr": str(subnet.cidr) if subnet.cidr else None,
-            "gateway": str(subnet.gateway) if subnet.gateway else None,
+            "gateway": _gateway(intent, name),
             "nics": sum(port.subnet == name for port in intent.ports),
         }
         for name, subnet in sorted(intent.file.subnets.items())
@@ -117,13 +118,21 @@ def gather(running: Running) -> dict[str, Any]:
     }
 
 
+def _gateway(intent: Intent, subnet: str) -> str | None:
+    """The gateway as NICs have it, so that a default is shown too; as the file says, where there are none."""
+    found = [port.gateway for port in intent.ports if port.subnet == subnet and port.gateway]
+    gateway = found[0] if found else intent.file.subnets[subnet].gateway
+    return str(gateway) if gateway else None
+
+
 def show(report: dict[str, Any]) -> None:
     """The state of a lab as tables."""
     title = f": {report['title']}" if report["title"] else ""
     engine = report["engine"]
     output.say(f"{report['lab']}{title}", style="bold")
     output.say(
-        f"{report['state']}, from {report['file']}; OVN {engine['ovn']}, OVS {engine['ovs']} ({engine['name']})"
+        f"{report['state']}, from {report['file']}; "
+        f"OVN {engine['ovn']}, OVS {engine['ovs']} ({engine['name']})"
     )
     output.heading("hosts and switches")
     rows = [("OVN central", "", _daemons(report["central"]), "")]
@@ -152,7 +161,7 @@ def show(report: dict[str, Any]) -> None:
                     n["subnet"],
                     n["ip"],
                     n["mac"],
-                    f"{n['tap']} {_bound(n)}",
+                    _bound(n),
                 )
                 for n in report["nics"]
             ],

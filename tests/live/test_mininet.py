@@ -215,10 +215,11 @@ def until(descriptor: int, words: str) -> str:
     return written
 
 
-def test_ping_command(up: Lab) -> None:
-    assert "3 sent, 3 answered" in netctl("ping", f"{up.name}.web1", "web2").out
-    assert "3 answered" in netctl("ping", "app1", "192.168.2.20", "--lab", up.name).out
-    assert "0 answered" in netctl("ping", "web1", "app1", "--lab", up.name, code=1).out
+def test_ping_command(lab: Lab, first_lab: dict[str, Any]) -> None:
+    lab.up(first_lab)
+    assert "3 sent, 3 answered" in netctl("ping", f"{lab.name}.web1", "web2").out
+    assert "3 answered" in netctl("ping", "app1", "192.168.2.20", "--lab", lab.name).out
+    assert "0 answered" in netctl("ping", "web1", "app1", "--lab", lab.name, code=1).out
 
 
 # --- Mininet's own mn -----------------------------------------------------------------------------
