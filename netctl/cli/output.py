@@ -271,7 +271,7 @@ class Progress:
         self._last = ""
         self._bar: ProgressBar | None = None
         self._lock = threading.Lock()
-        self._done = 0.0
+        self._done: float | None = None
         self._timer: threading.Timer | None = None
 
     def __call__(self, what: str, done: float | None = None) -> None:
@@ -280,8 +280,7 @@ class Progress:
             if done is not None:
                 self._done = max(0.0, min(1.0, done))
             changed, self._last = what != self._last, what
-            if self._bar is not None:
-                self._bar.update(self._bar.task_ids[0], description=what, completed=self._done)
+            self._draw()
         if Options.verbose and changed:
             note(f"{time.monotonic() - self._began:7.2f} s  {what}", style="dim")
 
@@ -308,21 +307,34 @@ class Progress:
 
     def _show(self) -> None:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.table import Column
 
         with self._lock:
+            whole = Column(no_wrap=True, overflow="ellipsis")
+            rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
             bar = Progress(
                 SpinnerColumn(),
-                TextColumn(f"{self._title}  "),
-                BarColumn(bar_width=24),
+                TextColumn(f"{self._title}", table_column=whole),
+                BarColumn(bar_width=16),
                 TimeElapsedColumn(),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", table_column=rest),
                 console=stderr(),
+                expand=True,
                 transient=True,
             )
-            bar.add_task(self._last, total=1.0)
-            bar.update(bar.task_ids[0], completed=self._done)
-            bar.start()
+            # Without a share of the whole to show, the bar pulses.
+            bar.add_task(self._last, total=None)
             self._bar = bar
+            self._draw()
+            bar.start()
+
+    def _draw(self) -> None:
+        if self._bar is not None:
+            task = self._bar.task_ids[0]
+            self._bar.update(task, description=self._last)
+            if self._done is not None:
+                self._bar.update(task, total=1.0)
+                self._bar.update(task, completed=self._done)
 
 
 @contextlib.contextmanager

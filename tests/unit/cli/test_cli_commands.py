@@ -15,8 +15,8 @@ import pytest
 import dataplane.checks
 from dataplane.checks import Ping, Result
 from netctl.cli import operations, output
+from netctl.cli.app import run
 from netctl.cli.junit import document
-from netctl.cli.main import run
 from netctl.cli.operations import Change, Report, Summary
 from netctl.errors import ChangeError, ConflictError, InputError, Problem
 from netctl.intent import load

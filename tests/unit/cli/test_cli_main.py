@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,7 +15,7 @@ import pytest
 
 from netctl import __version__
 from netctl.cli import bugs, machine, operations, output
-from netctl.cli.main import app, run
+from netctl.cli.app import app, run
 from netctl.errors import ChangeError, ConflictError, InputError, Problem
 
 HEAVY = ("mininet", "networkx", "ovs", "ovsdbapp", "pydantic", "pyroute2", "rich", "scapy", "yaml")
@@ -35,7 +37,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException, command: st
 
 
 def test_start_up_imports_nothing_heavy() -> None:
-    code = f"import sys, netctl.cli.main; print([name for name in {HEAVY!r} if name in sys.modules])"
+    code = f"import sys, netctl.cli.app; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -229,6 +231,21 @@ def test_output_that_the_terminal_cannot_show(tmp_path: Path) -> None:
     done = command_line(f"netctl graph {file}", PYTHONIOENCODING="ascii")
     assert done.returncode == 0
     assert "Gr" in done.stdout
+
+
+def test_ctrl_c_at_any_moment_shows_no_traceback() -> None:
+    for wait in range(0, 240, 8):
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("netctl")), "schema"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        time.sleep(0.03 + wait / 1000)  # not before Python itself is up
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=30)[1]
+        assert "Traceback" not in said
+        assert process.returncode in (0, 130, -signal.SIGINT)
 
 
 def test_completion_completes_commands() -> None:
