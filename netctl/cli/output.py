@@ -352,8 +352,8 @@ def changing(title: str) -> Iterator[Progress]:
             yield shown
     except KeyboardInterrupt:
         raise ChangeError(
-            f"interrupted while {title}; the lab is left half-way",
-            "Run the same command again to go on, or `netctl down` to remove the lab.",
+            f"interrupted while {title}; what was done until then stays",
+            "Run the same command again to finish it; `netctl down LAB` removes the lab.",
         ) from None
 
 
