@@ -137,7 +137,7 @@ class Runner:
         common = [
             "--detach",
             "--no-chdir",
-            f"--pidfile={_pidfile(place, daemon.role)}",
+            f"--pidfile={place / daemon.role}.pid",
             f"--log-file={place / daemon.role}.log",
             "-vconsole:off",
             "-vsyslog:off",
@@ -178,7 +178,3 @@ def role_of(process: Process) -> str | None:
         if argument.startswith(b"--pidfile="):
             return Path(os.fsdecode(argument[10:])).stem
     return None
-
-
-def _pidfile(place: Path, role: str) -> Path:
-    return place / f"{role}.pid"

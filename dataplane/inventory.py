@@ -77,13 +77,19 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node and its layer 3 configuration: addresses by device, routes; `mac` is that of a host's br0."""
+    """A node and its layer 3 configuration: addresses by device, and routes.
+
+    `mac` is that of a host's br0; `bonds` are a host's bonds of several uplinks, and `bridges` the bridges of
+    a host or switch that learn MAC addresses.
+    """
 
     name: str
     kind: Kind
     addresses: Mapping[str, IPv4Interface] = field(default_factory=dict)
     routes: tuple[Route, ...] = ()
     mac: str | None = None
+    bonds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    bridges: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,13 +112,26 @@ class Inventory:
 def inventory(intent: Intent) -> Inventory:
     """The rack that an intent needs."""
     nodes = [Node(CENTRAL, "central")]
-    nodes += [Node(name, "switch") for name in intent.switches]
+    nodes += [Node(name, "switch", bridges=(devices.SWITCH_BRIDGE,)) for name in intent.switches]
     links = _switch_links(intent)
     for host in intent.hosts.values():
         addresses = {devices.CVM_BRIDGE: HOST_INTERNAL}
         if any(bridge.bridge == "br0" for bridge in host.bridges):
             addresses["br0"] = host.address
-        nodes.append(Node(host.name, "host", addresses, mac=host.mac))
+        nodes.append(
+            Node(
+                host.name,
+                "host",
+                addresses,
+                mac=host.mac,
+                bonds={
+                    bridge.bond: bridge.uplinks
+                    for bridge in host.bridges
+                    if bridge.mode != "none" and len(bridge.uplinks) > 1
+                },
+                bridges=tuple(bridge.bridge for bridge in host.bridges),
+            )
+        )
         nodes.append(Node(f"{host.name}.cvm", "cvm", {"eth1": CVM_INTERNAL}))
         links += _host_links(host, intent.file.fabric.mtu)
     nodes += _vms(intent)

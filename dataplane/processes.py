@@ -48,6 +48,18 @@ def living_in(inodes: Collection[int]) -> dict[int, list[Process]]:
     return found
 
 
+def with_files_in(directory: Path) -> list[int]:
+    """PIDs of daemons that keep their pidfile below this directory, whatever namespace they live in."""
+    wanted = os.fsencode(f"--pidfile={directory}/")
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                if wanted in Path(f"/proc/{entry}/cmdline").read_bytes():
+                    found.append(int(entry))
+    return found
+
+
 def start(namespace: str, argv: Sequence[str], environment: Mapping[str, str]) -> None:
     """Start a daemon that detaches once it is ready (ovsdb-server(1), `--detach`), inside the namespace.
 
@@ -108,8 +120,3 @@ def end(pids: Iterable[int], limit: float = 30.0) -> None:
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
-
-
-def pidfile(directory: Path, program: str) -> Path:
-    """Where a node's daemon writes its PID."""
-    return directory / f"{program}.pid"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import Any
 from pyroute2 import IPRoute
 
 from dataplane import buffers, daemons, netns, processes, stack, store
+from dataplane.bonds import Bond, bond
 from dataplane.daemons import Runner
 from dataplane.engine import Engine
 from dataplane.inventory import CENTRAL, KIND_WORDS, Device, Inventory, Link, Node
@@ -141,18 +143,25 @@ class Rack:
         ]
         return changes
 
-    def build(self, observed: Observed, progress: Progress) -> bool:
-        """Make namespaces, links and guests, and start the databases and switches.
+    def build(self, observed: Observed, progress: Progress) -> dict[str, list[str]]:
+        """Make namespaces, links and guests, start databases and switches; touch nothing that is right.
 
-        Returns whether anything was made. What is right is not touched.
+        Returns the devices that were made under running switches, by node: those switches must let go of
+        the old ones first.
         """
-        before = self.difference(observed)
-        if not before:
-            return False
+        if not self.difference(observed):
+            return {}
         store.directory(self.lab).mkdir(parents=True, exist_ok=True)
         netns.share_directory()
         progress("namespaces")
         fresh = [node for node in self.inventory.nodes.values() if node.name not in observed.snapshots]
+        # A namespace whose name somebody deleted lives on with its daemons, which hold on to our files.
+        processes.end(
+            pid
+            for node in fresh
+            if node.kind in daemons.ALL
+            for pid in processes.with_files_in(self.runner.directory(node.name))
+        )
         for node in fresh:
             netns.create(self.inventory.namespace(node.name), self.lab)
         self.runner.prepare(
@@ -169,9 +178,14 @@ class Rack:
                 for node in order
             ]
             progress("links and guests")
-            netns_work = pool.submit(self._make_links, observed)
-            _all([*started, netns_work])
-        return True
+            links = pool.submit(self._make_links, observed)
+            _all([*started, links])
+        under_switches: dict[str, list[str]] = {}
+        for name, device in sorted(links.result()):
+            alive = {process.program for process in observed.running.get(name, ())}
+            if daemons.VSWITCHD.program in alive:
+                under_switches.setdefault(name, []).append(device)
+        return under_switches
 
     def activate(self, observed: Observed, progress: Progress) -> None:
         """What needs the written configuration: host addresses and ovn-controllers."""
@@ -191,15 +205,20 @@ class Rack:
                 + [pool.submit(self._address_host, node) for node in hosts if "br0" in node.addresses]
             )
 
-    def warm(self) -> None:
-        """Make the first packet pass: tunnel neighbours known, routes seen, bonds with an active member.
+    def warm(self, observed: Observed, changed: bool) -> None:
+        """Make the first packet pass: active bonds, known tunnel neighbours, no stale MAC tables.
 
         ovs-vswitchd would otherwise lose the first Geneve packet to each peer while ARP resolves it.
+        `changed`: NICs or links may be elsewhere than the switches learned.
         """
         hosts = [node for node in self.inventory.of_kind("host") if "br0" in node.addresses]
         with _pool() as pool:
-            _all([pool.submit(self._warm_host, node, hosts) for node in hosts])
-            _all([pool.submit(self._enlarge, node) for node in self.inventory.of_kind("host", "switch")])
+            _all([pool.submit(self._settle_bonds, node, observed) for node in self.inventory.of_kind("host")])
+            work = [pool.submit(self._warm_host, node, hosts) for node in hosts]
+            work += [pool.submit(self._enlarge, node) for node in self.inventory.of_kind("host", "switch")]
+            if changed:
+                work += [pool.submit(self._forget, node) for node in self.inventory.of_kind("host", "switch")]
+            _all(work)
 
     def prune(self, observed: Observed) -> None:
         """Remove the nodes and devices that the intent no longer has."""
@@ -209,7 +228,8 @@ class Rack:
 
     # --- links and guests ----------------------------------------------------------------------------
 
-    def _make_links(self, observed: Observed) -> None:
+    def _make_links(self, observed: Observed) -> set[tuple[str, str]]:
+        """Make the missing links and configure all nodes; returns the new ends as (node, device)."""
         renewed: set[tuple[str, str]] = set()
         missing = [link for link in self.inventory.links if not _joined(link, observed)]
         with _Handles(self.lab) as handles, IPRoute() as netlink:
@@ -230,8 +250,11 @@ class Rack:
                     self.inventory.namespace(node.name),
                     lambda node=node, work=work: self._configure(node, work),  # type: ignore[misc]
                 )
+        return renewed
 
     def _configure(self, node: Node, work: list[tuple[Device, Seen | None]]) -> None:
+        if node.kind == "host":
+            stack.answer_arp_where_asked()
         with stack.Stack() as here:
             for device, seen in work:
                 here.configure_device(device, seen)
@@ -311,11 +334,40 @@ class Rack:
 
         netns.inside(self.inventory.namespace(node.name), configure)
 
+    def _settle_bonds(self, node: Node, observed: Observed) -> None:
+        """Wait until each bond has an active member; on a host that just started that is the first uplink."""
+        alive = {process.program for process in observed.running.get(node.name, ())}
+        fresh = daemons.VSWITCHD.program not in alive
+        for name, uplinks in node.bonds.items():
+            state = self._await_bond(node.name, name)
+            if fresh and state.mode == "active-backup" and state.active != uplinks[0]:
+                self._ask_switch(node.name, "bond/set-active-member", name, uplinks[0])
+
+    def _await_bond(self, node: str, name: str) -> Bond:
+        deadline = time.monotonic() + DEVICE_LIMIT
+        while True:
+            state = bond(self.runner, node, name)
+            if state is not None and any(state.members.values()):
+                return state
+            if not self._any_uplink_up(node, name) or time.monotonic() > deadline:
+                # All its uplinks are down or cut: somebody wants it so, and `status` shows it.
+                return state or Bond(name, "", None, {})
+            time.sleep(0.02)
+
+    def _any_uplink_up(self, node: str, name: str) -> bool:
+        uplinks = self.inventory.nodes[node].bonds[name]
+        seen = netns.inside(self.inventory.namespace(node), stack.snapshot).devices
+        return any(seen[uplink].carrier for uplink in uplinks if uplink in seen)
+
     def _warm_host(self, node: Node, hosts: list[Node]) -> None:
         for peer in hosts:
             if peer.name != node.name:
-                address = peer.addresses["br0"].ip
-                self._ask_switch(node.name, "tnl/neigh/set", "br0", str(address), str(peer.mac))
+                address = str(peer.addresses["br0"].ip)
+                self._ask_switch(node.name, "tnl/neigh/set", "br0", address, str(peer.mac))
+
+    def _forget(self, node: Node) -> None:
+        for bridge in node.bridges:
+            self._ask_switch(node.name, "fdb/flush", bridge)
 
     def _enlarge(self, node: Node) -> None:
         for process in running(self.lab, [node.name]).get(node.name, ()):
@@ -365,8 +417,9 @@ def remove_nodes(lab: str, nodes: Iterable[str]) -> None:
 
 
 def remove(lab: str) -> None:
-    """Remove all of a lab's nodes, also what a killed `create` left of one."""
+    """Remove all of a lab's nodes, also those that lost their name and what a killed `create` left."""
     remove_nodes(lab, owned(lab))
+    processes.end(processes.with_files_in(store.directory(lab)))
     for name in netns.names(f"{lab}."):
         if netns.is_remnant(name):
             netns.remove(name)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface
+from pathlib import Path
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -39,6 +40,7 @@ class Seen:
     mac: str
     mtu: int
     up: bool
+    carrier: bool
     kind: str
     peer: int | None
 
@@ -84,6 +86,7 @@ class Stack:
                 mac=str(link.get_attr("IFLA_ADDRESS")),
                 mtu=int(link.get_attr("IFLA_MTU")),
                 up=bool(link["flags"] & _IFF_UP),
+                carrier=bool(link.get_attr("IFLA_CARRIER")),
                 kind=str(info.get_attr("IFLA_INFO_KIND") or "") if info else "",
                 peer=link.get_attr("IFLA_LINK"),
             )
@@ -178,6 +181,15 @@ def checksum_in_software(device: str) -> None:
     request = struct.pack("16sP16x", device.encode(), address)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, _SIOCETHTOOL, request)
+
+
+def answer_arp_where_asked() -> None:
+    """Answer ARP only on the device that has the address (arp_ignore=1, ip-sysctl).
+
+    A host's stack sees what comes in on its uplinks too. By default it would answer there for br0's address
+    with the uplink's MAC, ovs-vswitchd of the peer would learn that one, and Geneve would go nowhere.
+    """
+    Path("/proc/sys/net/ipv4/conf/all/arp_ignore").write_text("1")
 
 
 def delete_device(name: str) -> None:

@@ -10,7 +10,7 @@ Every function takes `Databases`, to keep connections from one call to the next,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from netctl.compile import Names
@@ -27,7 +27,7 @@ from netctl.errors import ChangeError
 from netctl.model.change import Plan
 from netctl.model.intent import Intent
 from netctl.model.state import NORTHBOUND, Endpoints, State
-from netctl.plan import plan
+from netctl.plan import plan, without
 
 Where = Databases | Endpoints
 
@@ -45,6 +45,15 @@ def converge(desired: State, where: Where) -> Plan:
         databases.write(changes)
         databases.wait_for_switches(name for name, _ in changes.by_database() if name != NORTHBOUND)
         return changes
+
+
+def withdraw(desired: State, where: Where, interfaces: Mapping[str, Iterable[str]]) -> None:
+    """Take interfaces out of their switches, by node; `converge` then puts them in anew.
+
+    For devices that were made again under a running switch, see netctl.plan.withdraw.
+    """
+    if interfaces:
+        converge(without(desired, interfaces), where)
 
 
 def wait_ready(intent: Intent, where: Where, limit: float, *, changed: bool = True, prefix: str = "") -> None:

@@ -214,15 +214,16 @@ def _bring(path: Path, progress: Progress, same_file: bool) -> Report:
             raise
         observed = rack.observe()
         changes = [_from_rack(change) for change in rack.difference(observed)]
-        rack.build(observed, progress)
+        renewed = rack.build(observed, progress)
         with Databases(rack.endpoints(), desired.owner) as databases:
             progress("writing the configuration")
+            reconcile.withdraw(desired, databases, renewed)
             changes += _from_plan(reconcile.converge(desired, databases))
             rack.activate(observed, progress)
             rack.prune(observed)
             progress("waiting until every port is bound and every flow is in")
             reconcile.wait_ready(intent, databases, READY_LIMIT)
-            rack.warm()
+            rack.warm(observed, changed=bool(changes))
             if changes:
                 progress("verifying")
                 reconcile.verify(desired, databases)

@@ -48,7 +48,8 @@ class Replica:
         for name, table in kind.tables.items():
             if OWNER_KEY in table.keys.get("external_ids", ()):
                 mark = ["external_ids", "includes", ["map", [[OWNER_KEY, owner]]]]
-                self.idl.tables[name].condition = [mark]
+                adopted = [[table.key, "==", row] for row in table.adopted]
+                self.idl.tables[name].condition = [mark, *adopted]
 
     @property
     def ready(self) -> bool:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from netctl.model.devices import INTEGRATION_BRIDGE
+
 OWNER_KEY = "netctl"
 WHY_KEY = "netctl-for"
 
@@ -20,13 +22,17 @@ MARKS = (OWNER_KEY, WHY_KEY)
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Our part of a table: whole columns, keys of mappings, and columns to look at."""
+    """Our part of a table: whole columns, keys of mappings, and columns to look at.
+
+    `adopted` names rows that are ours without our mark too.
+    """
 
     columns: tuple[str, ...] = ()
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     watch: tuple[str, ...] = ()
     key: str | None = "name"
     shared: bool = False
+    adopted: tuple[str, ...] = ()
 
     @property
     def monitored(self) -> tuple[str, ...]:
@@ -70,6 +76,9 @@ SOUTHBOUND = Kind(
     },
 )
 
+_INTEGRATION = (INTEGRATION_BRIDGE,)
+# ovn-controller makes the integration bridge anew, without our mark, as soon as somebody deletes it.
+
 OPEN_VSWITCH = Kind(
     "Open_vSwitch",
     {
@@ -98,18 +107,21 @@ OPEN_VSWITCH = Kind(
         "Bridge": Table(
             ("datapath_type", "fail_mode", "ports", "rstp_enable"),
             {"external_ids": MARKS, "other_config": ("disable-in-band", "hwaddr")},
+            adopted=_INTEGRATION,
         ),
         "Port": Table(
-            ("bond_mode", "interfaces", "lacp", "tag"),
+            ("bond_mode", "interfaces", "lacp", "tag", "trunks", "vlan_mode"),
             {
                 "external_ids": MARKS,
                 "other_config": ("lacp-fallback-ab", "lacp-time", "rstp-port-admin-edge"),
             },
+            adopted=_INTEGRATION,
         ),
         "Interface": Table(
             ("mtu_request", "type"),
             {"external_ids": (*MARKS, "attached-mac", "iface-id", "iface-status", "vm-id")},
             watch=("error", "ofport"),
+            adopted=_INTEGRATION,
         ),
     },
 )
