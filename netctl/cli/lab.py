@@ -166,7 +166,7 @@ def validate(file: File, json: Json = False) -> None:
 def export(lab: Lab = None, json: Json = False) -> None:
     """Print a lab's present intent as YAML, with everything that netctl decided."""
     from netctl.cli import operations
-    from netctl.intent.dump import dump
+    from netctl.intent.writing import dump
 
     text = dump(operations.locate(lab).intent)
     if json:

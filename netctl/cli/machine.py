@@ -114,6 +114,6 @@ def install(
 
 def schema() -> None:
     """Print the JSON schema of the intent file, for editors."""
-    from netctl.intent.schema import schema as intent_schema
+    from netctl.intent.json_schema import schema as intent_schema
 
     output.emit(intent_schema())

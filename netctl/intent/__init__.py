@@ -36,8 +36,8 @@ def loads(
 
 
 def assign(lab: LabFile, assignments: Assignments | None = None) -> Assignments:
-    """What netctl decides where the file leaves it open; pure. See netctl.intent.assign."""
-    from netctl.intent.assign import assign as decide
+    """What netctl decides where the file leaves it open; pure. See netctl.intent.assignment."""
+    from netctl.intent.assignment import assign as decide
 
     return decide(lab, assignments)
 
@@ -50,14 +50,14 @@ def reassign(intent: Intent, assignments: Assignments) -> Intent:
 
 
 def dump(what: LabFile | Intent) -> str:
-    """The YAML of a file as written; of an intent, with all assignments pinned. See netctl.intent.dump."""
-    from netctl.intent.dump import dump as write
+    """The YAML of a file as written; of an intent, with all assignments pinned. See netctl.intent.writing."""
+    from netctl.intent.writing import dump as write
 
     return write(what)
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of the file, for editors. See netctl.intent.schema."""
-    from netctl.intent.schema import schema as describe
+    """The JSON schema of the file, for editors. See netctl.intent.json_schema."""
+    from netctl.intent.json_schema import schema as describe
 
     return describe()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from netctl.errors import InputError, Problem
 from netctl.intent import defaults, grammar, references, rules, source, supported
-from netctl.intent.assign import HOST_NETWORK, assign, host_address, host_mac
+from netctl.intent.assignment import HOST_NETWORK, assign, host_address, host_mac
 from netctl.intent.findings import Findings
 from netctl.model.intent import Assignments, Hypervisor, Intent, LabFile, Machine, Port
 

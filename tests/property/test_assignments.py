@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netctl.intent import defaults
-from netctl.intent.assign import assign
+from netctl.intent.assignment import assign
 from netctl.model import Assignments
 from netctl.model.intent import LabFile
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from netctl.intent import defaults
-from netctl.intent.assign import RESERVED_MACS
+from netctl.intent.assignment import RESERVED_MACS
 from netctl.intent.findings import Findings
 from netctl.intent.source import Path_
 from netctl.model.intent import LabFile

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 
 from netctl.intent import defaults
-from netctl.intent.assign import hosts_for
+from netctl.intent.assignment import hosts_for
 from netctl.intent.findings import Findings
 from netctl.intent.rules.fabric import unreserved_mac
 from netctl.intent.rules.subnets import SMALLEST, between

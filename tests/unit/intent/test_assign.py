@@ -6,7 +6,7 @@ import pytest
 
 from netctl.errors import InputError
 from netctl.intent import assign, loads
-from netctl.intent.assign import RESERVED_MACS, host_address, host_mac
+from netctl.intent.assignment import RESERVED_MACS, host_address, host_mac
 from netctl.model import Assignments, Intent
 
 HEAD = "name: lab\nhosts: {hv1: {}, hv2: {}, hv3: {}}\nvpcs: {shop: {}}\n"
