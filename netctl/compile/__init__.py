@@ -9,12 +9,14 @@ from __future__ import annotations
 from netctl.compile import fabric, hosts, subnets, vpcs
 from netctl.compile.names import Names
 from netctl.compile.rows import Rows
+from netctl.model.collector import paused
 from netctl.model.intent import Intent
 from netctl.model.state import State
 
 __all__ = ["Names", "compile_intent"]
 
 
+@paused()
 def compile_intent(
     intent: Intent, southbound: str, *, datapath: str = hosts.DATAPATH, prefix: str = ""
 ) -> State:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from netctl.model.change import Change, Plan
+from netctl.model.collector import paused
 from netctl.model.state import NORTHBOUND, Database, Row, State
 
 
+@paused()
 def plan(desired: State, observed: State) -> Plan:
-    """What turns `observed` into `desired`, in a fixed order: by database, table and name of the row."""
+    """What turns `observed` into `desired`, in a fixed order: by database, table and name of the row.
+
+    A database that could not be read is left alone.
+    """
     changes: list[Change] = []
     before = dict(observed.databases())
     after = dict(desired.databases())
     for name in sorted({*before, *after}, key=lambda database: (database != NORTHBOUND, database)):
+        if name in observed.unread:
+            continue
         changes += _of_database(name, after.get(name, {}), before.get(name, {}))
     return Plan(desired.owner, tuple(changes))
 
