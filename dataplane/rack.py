@@ -38,6 +38,9 @@ WORKERS = 16
 DEVICE_LIMIT = 30.0
 """Seconds until ovs-vswitchd must have made br0."""
 
+ROOM_OF_NODE = 128 << 10
+"""Octets on disk for a node's databases and logs; 60 to 90 KiB are used when a lab has just come up."""
+
 Progress = Callable[[str], None]
 
 
@@ -109,6 +112,15 @@ class Rack:
                 f"these network namespaces are there already and are not netctl's: {', '.join(foreign)}",
                 "Remove them (ip netns delete NAME) or give the lab another name.",
             )
+
+    def require_space(self, observed: Observed) -> None:
+        """Raise MachineError when the disk has no room for the nodes that are still to be made."""
+        fresh = [
+            node
+            for node in self.inventory.nodes.values()
+            if node.kind in daemons.ALL and node.name not in observed.snapshots
+        ]
+        store.require_space(self.lab, ROOM_OF_NODE * (1 + len(fresh)))
 
     def observe(self) -> Observed:
         """Read the namespaces, devices and processes of the lab."""

@@ -99,6 +99,22 @@ def writing(target: Path) -> Iterator[None]:
         raise
 
 
+def require_space(lab: str, octets: int) -> None:
+    """Raise MachineError when there is less room than this where the lab is kept.
+
+    A daemon that finds the disk full later does not say so: OVN just never becomes ready.
+    """
+    place = directory(lab)
+    with writing(place):
+        place.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(place).free
+    if free < octets:
+        raise MachineError(
+            f"the disk is too full: {place} has room for {free >> 10} KiB, the lab needs {octets >> 10} KiB",
+            "Free some space there and run the same command again.",
+        )
+
+
 @contextlib.contextmanager
 def locked(lab: str) -> Iterator[None]:
     """Hold the lab's lock; the kernel releases it however the holder ends.

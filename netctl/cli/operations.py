@@ -185,10 +185,9 @@ def locked(name: str) -> Iterator[None]:
 def _bring(path: Path, progress: Progress, same_file: bool) -> Report:
     _require_root()
     from dataplane import store
+    from dataplane.rack import owned
     from dataplane.store import Record
     from netctl import intent as intents
-    from netctl import reconcile
-    from netctl.drivers import Databases
     from netctl.intent import source
 
     progress("reading the intent")
@@ -198,39 +197,50 @@ def _bring(path: Path, progress: Progress, same_file: bool) -> Report:
     with store.locked(written.name):
         try:
             intent, record = _with_record(written)
-            rack = _rack(intent, record)
             if same_file and record is not None and record.file != str(path.resolve()):
                 raise ConflictError(
                     f"a lab {intent.name} is there already, from {record.file}",
                     f"Move it to this file: netctl apply {path}; or remove it: netctl down {intent.name}",
                 )
+            rack = _rack(intent, record)
             rack.refuse_foreign()
             desired = _compile(intent, rack)
             target = Record(intent.name, str(path.resolve()), text, _engine_of(rack), intent.assignments)
-            store.write(target)
+            changes = _change(rack, intent, desired, target, progress)
         except BaseException:
-            if new:
-                store.remove(intent.name)
+            if new and not owned(written.name):
+                store.remove(written.name)  # it failed before anything else was made
             raise
-        observed = rack.observe()
-        changes = [_from_rack(change) for change in rack.difference(observed)]
-        renewed = rack.build(observed, progress)
-        with Databases(rack.endpoints(), desired.owner) as databases:
-            progress("writing the configuration")
-            reconcile.withdraw(desired, databases, renewed)
-            changes += _from_plan(reconcile.converge(desired, databases))
-            rack.activate(observed, progress)
-            rack.prune(observed)
-            progress("waiting until every port is bound and every flow is in")
-            reconcile.wait_ready(intent, databases, READY_LIMIT)
-            rack.warm(observed, changed=bool(changes))
-            if changes:
-                progress("verifying")
-                reconcile.verify(desired, databases)
-        if changes:
-            _verify_rack(rack)
-        store.write(target.with_state("ready"))
     return Report(intent.name, record is not None, changes, intent.warnings)
+
+
+def _change(rack: Rack, intent: Intent, desired: State, target: Record, progress: Progress) -> list[Change]:
+    """Make the lab what is desired, write down that it is, and return what was changed."""
+    from dataplane import store
+    from netctl import reconcile
+    from netctl.drivers import Databases
+
+    observed = rack.observe()
+    rack.require_space(observed)
+    store.write(target)
+    changes = [_from_rack(change) for change in rack.difference(observed)]
+    renewed = rack.build(observed, progress)
+    with Databases(rack.endpoints(), desired.owner) as databases:
+        progress("writing the configuration")
+        reconcile.withdraw(desired, databases, renewed)
+        changes += _from_plan(reconcile.converge(desired, databases))
+        rack.activate(observed, progress)
+        rack.prune(observed)
+        progress("waiting until every port is bound and every flow is in")
+        reconcile.wait_ready(intent, databases, READY_LIMIT)
+        rack.warm(observed, changed=bool(changes))
+        if changes:
+            progress("verifying")
+            reconcile.verify(desired, databases)
+    if changes:
+        _verify_rack(rack)
+    store.write(target.with_state("ready"))
+    return changes
 
 
 def _verify_rack(rack: Rack) -> None:
