@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 
 from netctl.model.state import Database, Ref, Row, Value
 
@@ -19,6 +20,7 @@ class Rows:
     def __init__(self, owner: str) -> None:
         self._owner = owner
         self._rows: dict[tuple[str, str], Row] = {}
+        self._marks: dict[str, Mapping[str, str]] = {}
 
     def add(
         self,
@@ -29,34 +31,50 @@ class Rows:
         external_ids: Mapping[str, str] | None = None,
         **columns: Value | None,
     ) -> Ref:
-        """Add a row with our mark; columns that are None, "", False, 0 or empty are left out as defaults."""
-        marks = {**(external_ids or {}), OWNER_KEY: self._owner, WHY_KEY: why}
-        return self._put(Row(table, name, {"external_ids": marks, **_set(columns)}, why))
+        """Add a row with our mark; columns that are None or empty are at their default and left out."""
+        marks = self._marks.get(why)
+        if marks is None:
+            marks = self._marks[why] = {OWNER_KEY: self._owner, WHY_KEY: why}
+        return self._put(table, name, why, columns, {**external_ids, **marks} if external_ids else marks)
 
-    def add_shared(self, table: str, name: str, why: str, **columns: Value | None) -> Ref:
+    def add_shared(
+        self,
+        table: str,
+        name: str,
+        why: str,
+        *,
+        external_ids: Mapping[str, str] | None = None,
+        **columns: Value | None,
+    ) -> Ref:
         """Add our part of a row that is not ours alone, so without our mark."""
-        return self._put(Row(table, name, _set(columns), why))
+        return self._put(table, name, why, columns, external_ids)
 
     def database(self) -> Database:
         """All rows, sorted."""
         return dict(sorted(self._rows.items()))
 
-    def _put(self, row: Row) -> Ref:
-        key = (row.table, row.name)
+    def _put(
+        self,
+        table: str,
+        name: str,
+        why: str,
+        columns: Mapping[str, Value | None],
+        external_ids: Mapping[str, str] | None,
+    ) -> Ref:
+        key = (table, name)
         if key in self._rows:
-            raise ValueError(f"{row.table} {row.name}: compiled for {self._rows[key].why} and for {row.why}")
-        self._rows[key] = row
-        return Ref(row.table, row.name)
+            raise ValueError(f"{table} {name}: compiled for {self._rows[key].why} and for {why}")
+        values: dict[str, Value] = {
+            column: value
+            for column, value in columns.items()
+            if value is not None and value != () and value != {}
+        }
+        if external_ids:
+            values["external_ids"] = external_ids
+        self._rows[key] = Row(table, name, values, why)
+        return Ref(table, name)
 
 
 def refs(members: Iterable[Ref]) -> tuple[Ref, ...]:
     """A set of references, in order."""
-    return tuple(sorted(members))
-
-
-def _set(columns: Mapping[str, Value | None]) -> dict[str, Value]:
-    return {
-        column: value
-        for column, value in columns.items()
-        if value is not None and value != () and value != {}
-    }
+    return tuple(sorted(members, key=attrgetter("table", "name")))

@@ -12,11 +12,15 @@ from contextlib import contextmanager
 
 @contextmanager
 def paused() -> Iterator[None]:
-    """Within, nobody looks for garbage."""
-    enabled = gc.isenabled()
+    """Within, nobody looks for garbage; what was made counts as old afterwards, so is looked at rarely."""
+    if not gc.isenabled():
+        yield
+        return
     gc.disable()
     try:
         yield
     finally:
-        if enabled:
-            gc.enable()
+        if not gc.get_freeze_count():
+            gc.freeze()
+            gc.unfreeze()  # to the oldest generation, without a look
+        gc.enable()
