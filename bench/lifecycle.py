@@ -45,8 +45,10 @@ def measure(sizes: Sequence[int], runs: int, progress: Callable[[str], None]) ->
         theirs: list[tuple[float, float]] = []
         for number in range(1, runs + 1):
             progress(f"up and down: {size} hosts x {VMS} VMs, run {number} of {runs}, Mininet")
+            machine.settle()
             theirs.append(_mininet(size))
             progress(f"up and down: {size} hosts x {VMS} VMs, run {number} of {runs}, netctl")
+            machine.settle()
             ours.append(_netctl(size))
         what = f"{size} hosts x {VMS} VMs"
         samples = (
@@ -76,6 +78,9 @@ def measure(sizes: Sequence[int], runs: int, progress: Callable[[str], None]) ->
 def _netctl(size: int) -> Run:
     with machine.lab(intents.rack(f"bench{os.getpid()}-{size}", size, VMS)) as lab:
         up = lab.up()
+        # Ready means ready: the very first packet on the VLAN, and the first one routed in the VPC.
+        lab.ping("vm1-0", f"vm{size}-8")
+        lab.ping("vm1-1", f"vm{size}-3")
         cpu: dict[str, float] = {"netctl": up.cpu}
         for node, daemons in sorted(lab.processes().items()):
             for daemon in daemons:

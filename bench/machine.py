@@ -28,6 +28,10 @@ RUN_FILES = Path("/run/netctl")
 LIMIT = 600.0
 """Seconds after which something that is measured is given up."""
 
+SETTLE_LIMIT = 60.0
+QUICK, QUICK_IN_A_ROW = 0.015, 5
+"""Seconds that a process in a new namespace takes when the machine is at rest, and how often to see it."""
+
 _STEP = re.compile(r" *(\d+\.\d+) s  (.+)")
 
 
@@ -93,6 +97,10 @@ class Lab:
         """`netctl up`, from the start of the process to its end."""
         return self._timed("up", str(self._file))
 
+    def ping(self, source: str, target: str) -> None:
+        """One packet, and not a second one: ChangeError when it does not come back."""
+        run([NETCTL, "exec", "--lab", self.name, source, "--", "ping", "-c", "1", "-W", "2", target])
+
     def down(self) -> Timed:
         """`netctl down`."""
         return self._timed("down", self.name)
@@ -152,6 +160,21 @@ def phases(said: str, took: float, counted: float) -> dict[str, float]:
     for at, (start, name) in enumerate(steps):
         found[name] = found.get(name, 0.0) + starts[at + 1] - start
     return found
+
+
+def settle() -> None:
+    """Wait until the kernel has done away with the namespaces of what ran before.
+
+    It does so in the background, long after their processes are gone, and whoever makes namespaces meanwhile
+    waits for it: without this each measurement would pay for the one before it.
+    """
+    deadline = time.monotonic() + SETTLE_LIMIT
+    quick = 0
+    while quick < QUICK_IN_A_ROW and time.monotonic() < deadline:
+        began = time.monotonic()
+        run(["unshare", "--net", "true"])
+        quick = quick + 1 if time.monotonic() - began < QUICK else 0
+        time.sleep(0.2)
 
 
 @contextmanager
