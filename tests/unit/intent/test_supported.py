@@ -41,16 +41,16 @@ policies: {p: {type: application, secured: {Tier: web}, inbound: []}}
 network_functions: {f: {mode: tap}}
 service_chains: {c: {functions: [f]}}
 checks:
-  - {from: a, to: b, protocol: arp}
+  - {from: a, to: b, protocol: icmp6}
   - {from: a, to: b, expect: rejected}
   - {from: a, to: b, vlan: 3, through: [f], via: [tor1], on_uplink: eth0, snat: 10.2.0.9}
   - {from: a, to: 10.0.0.1}
   - steps:
       - {heal: all}
-      - {check: {from: a, to: b, protocol: arp}}
+      - {check: {from: a, to: b, protocol: icmp6}}
       - {check: {from: a, to: b, expect: rejected}}
       - {check: {from: a, to: 10.0.0.1, vlan: 3, through: [f], via: [tor1], on_uplink: eth0, snat: 10.2.0.9}}
-      - {traffic: {from: a, to: b, protocol: arp}}
+      - {traffic: {from: a, to: b, protocol: icmp6}}
       - {traffic: {from: a, to: 10.0.0.1, vlan: 3, through: [f], via: [tor1]}}
       - {traffic: {from: a, to: 10.0.0.1, on_uplink: eth0, snat: 10.2.0.9}}
       - {migrate: {vm: b, to: hv1}, max_outage: 1s}
