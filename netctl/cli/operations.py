@@ -227,8 +227,11 @@ def _change(rack: Rack, intent: Intent, desired: State, target: Record, progress
     renewed = rack.build(observed, progress)
     with Databases(rack.endpoints(), desired.owner) as databases:
         progress("writing the configuration")
+        # Withdrawing writes whatever does not hang on the withdrawn: tell what `plan` would, before it.
+        asked = reconcile.preview(desired, databases) if renewed else None
         reconcile.withdraw(desired, databases, renewed)
-        changes += _from_plan(reconcile.converge(desired, databases))
+        made = reconcile.converge(desired, databases)
+        changes += _from_plan(made if asked is None else asked)
         rack.activate(observed, progress)
         rack.prune(observed)
         progress("waiting until every port is bound and every flow is in")
