@@ -128,8 +128,10 @@ def _sentence(text: str) -> str:
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
+    # Dashes say nothing: every option begins with them.
+    by_letters = {name.lstrip("-"): name for name in known}
+    near = difflib.get_close_matches(word.lstrip("-"), by_letters, n=1, cutoff=0.5)
+    return f"; did you mean {by_letters[near[0]]}?" if near else ""
 
 
 def _machine_error(error: OSError) -> MachineError | None:
