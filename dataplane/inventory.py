@@ -20,6 +20,8 @@ Kind = Literal["central", "host", "switch", "vm", "machine", "cvm"]
 
 CENTRAL = "_central"
 
+DEFAULT = "0.0.0.0/0"
+
 GUEST_MTU = 1500
 
 # AHV's internal network between a host and its CVM; the same on every host, it never leaves it.
@@ -37,12 +39,17 @@ KIND_WORDS: Mapping[Kind, str] = {
 """What users call each kind of node."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Route:
-    """A route of a guest; `to` 0.0.0.0/0 is the default one."""
+    """A route of a guest over one of its devices; the lowest metric wins."""
 
     to: str
     via: str
+    device: str
+    metric: int = 0
+
+    def __str__(self) -> str:
+        return f"route to {self.to} via {self.via} on {self.device}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +151,9 @@ def inventory(intent: Intent) -> Inventory:
         )
     for machine in intent.machines.values():
         made = machine.definition
-        routes = [Route(str(route.to), str(route.via)) for route in made.routes]
+        routes = [Route(str(route.to), str(route.via), devices.MACHINE_NIC) for route in made.routes]
         if made.gateway:
-            routes.append(Route("0.0.0.0/0", str(made.gateway)))
+            routes.append(Route(DEFAULT, str(made.gateway), devices.MACHINE_NIC))
         nodes.append(
             Node(
                 machine.name,
@@ -203,16 +210,13 @@ def _host_links(host: Hypervisor, mtu: int) -> list[Link]:
 
 def _vms(intent: Intent) -> list[Node]:
     addresses: dict[str, dict[str, IPv4Interface]] = {name: {} for name in intent.file.vms}
-    gateways: dict[str, Route] = {}
+    routes: dict[str, list[Route]] = {name: [] for name in intent.file.vms}
     for port in intent.ports:
         if port.ip is None:
             continue
         prefix = (port.network or IPv4Network(f"{port.ip}/32")).prefixlen
         addresses[port.vm][port.guest_device] = IPv4Interface(f"{port.ip}/{prefix}")
-        # As a DHCP client would: the first NIC with a gateway has the default route.
-        if port.gateway and port.vm not in gateways:
-            gateways[port.vm] = Route("0.0.0.0/0", str(port.gateway))
-    return [
-        Node(name, "vm", devices_, (gateways[name],) if name in gateways else ())
-        for name, devices_ in addresses.items()
-    ]
+        if port.gateway:
+            # As DHCP clients do it: a default route for each NIC with a gateway, the first NIC's preferred.
+            routes[port.vm].append(Route(DEFAULT, str(port.gateway), port.guest_device, port.index))
+    return [Node(name, "vm", found, tuple(routes[name])) for name, found in addresses.items()]

@@ -285,8 +285,8 @@ class Rack:
             have = seen.addresses.get(device, frozenset())
             words += [f"address {address} of {device} is missing" for address in wanted - have]
             words += [f"address {address} of {device} is not in the intent" for address in have - wanted]
-        words += [f"route to {r.to} via {r.via} is missing" for r in set(node.routes) - seen.routes]
-        words += [f"route to {r.to} via {r.via} is not in the intent" for r in seen.routes - set(node.routes)]
+        words += [f"{route} is missing" for route in sorted(set(node.routes) - seen.routes)]
+        words += [f"{route} is not in the intent" for route in sorted(seen.routes - set(node.routes))]
         return words
 
     def _make_link(self, link: Link, observed: Observed, handles: _Handles, netlink: IPRoute) -> None:

@@ -99,7 +99,9 @@ class Stack:
         for route in self._netlink.get_routes(family=socket.AF_INET, table=_MAIN_TABLE):
             via = route.get_attr("RTA_GATEWAY")
             if via and route["proto"] in (_RTPROT_BOOT, _RTPROT_STATIC):
-                routes.add(Route(f"{route.get_attr('RTA_DST') or '0.0.0.0'}/{route['dst_len']}", str(via)))
+                to = f"{route.get_attr('RTA_DST') or '0.0.0.0'}/{route['dst_len']}"
+                device = names.get(route.get_attr("RTA_OIF"), "")
+                routes.add(Route(to, str(via), device, int(route.get_attr("RTA_PRIORITY") or 0)))
         frozen = {name: frozenset(found) for name, found in addresses.items()}
         return Snapshot(devices, frozen, frozenset(routes))
 
@@ -144,12 +146,18 @@ class Stack:
                     self._netlink.addr(
                         "add", index=index, address=str(address.ip), prefixlen=_length(address)
                     )
-        for route in seen.routes - set(routes):
-            with _tolerating(errno.ESRCH):
-                self._netlink.route("del", dst=route.to, gateway=route.via)
-        for route in routes:
-            # Replaced even where it was seen: the kernel drops routes along with an address.
-            self._netlink.route("replace", dst=route.to, gateway=route.via, proto=_RTPROT_STATIC)
+        # Those that stay are set again too: the kernel drops routes along with an address.
+        for verb, concerned in (("del", seen.routes - set(routes)), ("replace", set(routes))):
+            for route in sorted(concerned):
+                with _tolerating(errno.ESRCH):
+                    self._netlink.route(
+                        verb,
+                        dst=route.to,
+                        gateway=route.via,
+                        oif=seen.devices[route.device].index if route.device in seen.devices else None,
+                        priority=route.metric,
+                        proto=_RTPROT_STATIC,
+                    )
 
     def make_bridge(self, name: str, member: str) -> None:
         """Make the Linux bridge `name` with one member, both up (virbr0 between a host and its CVM)."""
