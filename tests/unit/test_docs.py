@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -95,6 +96,8 @@ def simple_commands(line: str) -> Iterator[list[str]]:
 
 def parse(arguments: list[str]) -> None:
     """Parse a command line of netctl, as netctl would, up to running it."""
+    if set(arguments) & {"--install-completion", "--show-completion"}:
+        return  # these act while they are parsed
     command: Any = typer.main.get_command(app)
     context: Any = None
     name = "netctl"
@@ -210,3 +213,38 @@ def test_every_exit_code_is_explained() -> None:
     text = (ROOT / "docs" / "troubleshooting.md").read_text()
     explained = {int(code) for code in re.findall(r"^## (\d+)", text, re.MULTILINE)}
     assert codes | {PENDING, INTERRUPTED} <= explained
+
+
+def pattern(node: ast.expr) -> str:
+    """A regular expression for the texts that a string in the source can become."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return re.escape(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(pattern, node.values))
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return pattern(node.left) + pattern(node.right)
+    return ".*"
+
+
+def said() -> re.Pattern[str]:
+    """All texts of the source with at least two words of their own."""
+    patterns = {re.escape("not supported yet: "): None}
+    for package in ("netctl", "dataplane"):
+        for file in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Constant | ast.JoinedStr | ast.BinOp):
+                    text = pattern(node)
+                    if len(re.findall(r"[a-z]{2,}", text.replace("\\", " "))) >= 2:
+                        patterns[text] = None
+    return re.compile("|".join(f"(?:{text})" for text in patterns), re.DOTALL)
+
+
+def test_messages_are_as_netctl_says_them() -> None:
+    """The blocks of troubleshooting.md that begin with `netctl: `, line by line."""
+    known = said()
+    for block in blocks(ROOT / "docs" / "troubleshooting.md", "text"):
+        if not block.text.startswith("netctl: "):
+            continue
+        for line in map(str.strip, block.text.splitlines()):
+            whole = known.fullmatch(line) or known.fullmatch(line.removeprefix("netctl: "))
+            assert whole, f"{block.place}: netctl does not say: {line}"
