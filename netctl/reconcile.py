@@ -27,7 +27,7 @@ from netctl.errors import ChangeError
 from netctl.model.change import Plan
 from netctl.model.intent import Intent
 from netctl.model.state import NORTHBOUND, Endpoints, State
-from netctl.plan import plan, without
+from netctl.plan import halfway, plan, without
 
 Where = Databases | Endpoints
 
@@ -39,12 +39,32 @@ def preview(desired: State, where: Where) -> Plan:
 
 
 def converge(desired: State, where: Where) -> Plan:
-    """Write what differs, and wait until the switches have carried it out. Returns what was changed."""
+    """Write what differs, and wait until the switches have acted on it. Returns what was changed."""
     with _opened(where, desired.owner) as databases:
-        changes = plan(desired, databases.read())
-        databases.write(changes)
-        databases.wait_for_switches(name for name, _ in changes.by_database() if name != NORTHBOUND)
+        changes = write(desired, databases)
+        databases.wait_for_switches(desired.nodes)
         return changes
+
+
+def write(desired: State, databases: Databases) -> Plan:
+    """Write what differs: one transaction for each database, or two where northd could not stand one.
+
+    Returns what was changed.
+    """
+    observed = databases.read()
+    changes = plan(desired, observed)
+    if databases.adopt(changes):
+        observed = databases.read()
+        changes = plan(desired, observed)
+    first = halfway(desired, observed)
+    if observed.northbound and any(change.database == NORTHBOUND for change in changes.changes):
+        databases.wait_for_northd()
+    if first is not None:
+        databases.write(plan(first, observed))
+        databases.wait_for_northd()
+        observed = databases.read()
+    databases.write(plan(desired, observed))
+    return changes
 
 
 def withdraw(desired: State, where: Where, interfaces: Mapping[str, Iterable[str]]) -> None:

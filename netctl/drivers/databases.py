@@ -10,8 +10,9 @@ from typing import Any
 import ovs.db.idl
 import ovs.db.schema
 
-from netctl.drivers import rows
+from netctl.drivers import adoption, rows
 from netctl.drivers.replica import (
+    CONNECT_LIMIT,
     Replica,
     commit,
     connect,
@@ -31,8 +32,8 @@ from netctl.model.state import NORTHBOUND, Database, Endpoints, State
 WRITE_LIMIT = 30.0
 """Seconds within which a database must have carried out a transaction."""
 
-SWITCH_LIMIT = 30.0
-"""Seconds within which ovs-vswitchd must have carried out what was written."""
+ACT_LIMIT = 30.0
+"""Seconds within which ovn-northd and ovs-vswitchd must have acted on what was written."""
 
 AGAIN = "The same command again takes up from here."
 
@@ -80,6 +81,32 @@ class Databases:
         northbound: Database = read.pop(NORTHBOUND, {})
         return State(self.owner, northbound, read, unread)
 
+    def adopt(self, plan: Plan) -> bool:
+        """Give our mark back to rows of ours that lost it. Returns whether there were any: then read again.
+
+        Asks the databases only where the plan creates rows beside others of ours.
+        """
+        parts = dict(plan.by_database())
+        looked = {}
+        for replica, changes in zip(self.open(parts), parts.values(), strict=True):
+            names = adoption.suspects(replica, changes)
+            if names:
+                looked[replica] = names
+                for table, wanted in names.items():
+                    replica.look_for(table, wanted)
+        run_until(
+            looked,
+            lambda: not any(replica.looking for replica in looked),
+            CONNECT_LIMIT,
+            lambda: ChangeError(f"{next(iter(looked)).label} does not answer", AGAIN),
+        )
+        found = {replica: adoption.lost(replica, names) for replica, names in looked.items()}
+        marks = {replica: adoption.mark(replica, lost) for replica, lost in found.items() if lost}
+        failed = commit(marks, WRITE_LIMIT)
+        if failed:
+            raise _refusals(failed, [])
+        return bool(marks)
+
     def write(self, plan: Plan) -> None:
         """Carry out a plan: one transaction for each database, all at the same time.
 
@@ -91,9 +118,8 @@ class Databases:
         transactions: dict[Replica, Any] = {}
         try:
             for name, replica in zip(parts, self.open(parts), strict=True):
-                transactions[replica] = transaction = rows.compose(replica, parts[name])
-                if name != NORTHBOUND:
-                    _count(transaction, replica)
+                transactions[replica] = rows.compose(replica, parts[name])
+                _count(replica)
         except BaseException:
             for transaction in transactions.values():
                 transaction.abort()
@@ -102,11 +128,21 @@ class Databases:
         if failed:
             raise _refusals(failed, [replica for replica in transactions if replica not in failed])
 
-    def wait_for_switches(self, names: Iterable[str], limit: float = SWITCH_LIMIT) -> None:
-        """Wait until ovs-vswitchd on these nodes has carried out what their databases say.
+    def wait_for_northd(self, limit: float = ACT_LIMIT) -> None:
+        """Wait until ovn-northd has acted on all that was written to the northbound database.
+
+        As `ovn-nbctl --wait=sb` does: sb_cfg follows nb_cfg (ovn-nb(5)).
+        """
+        self._wait_until_current([NORTHBOUND], "ovn-northd", limit)
+
+    def wait_for_switches(self, names: Iterable[str], limit: float = ACT_LIMIT) -> None:
+        """Wait until ovs-vswitchd on these nodes has acted on all that was written to their databases.
 
         As `ovs-vsctl` does: cur_cfg follows next_cfg (ovs-vswitchd.conf.db(5)).
         """
+        self._wait_until_current(names, "ovs-vswitchd", limit)
+
+    def _wait_until_current(self, names: Iterable[str], program: str, limit: float) -> None:
         replicas = self.open(names)
 
         def behind() -> list[Replica]:
@@ -115,8 +151,8 @@ class Databases:
         def failure() -> ChangeError:
             where = ", ".join(replica.label for replica in behind())
             return ChangeError(
-                f"ovs-vswitchd did not carry out within {limit:g} s what was written to {where}",
-                "See with `netctl status` whether it runs; the same command again takes up from here.",
+                f"{program} did not act within {limit:g} s on what was written to {where}",
+                f"See with `netctl status` whether it runs. {AGAIN}",
             )
 
         run_until(replicas, lambda: not behind(), limit, failure)
@@ -169,14 +205,24 @@ class Databases:
         return self._replicas[key]
 
 
-def _count(transaction: Any, replica: Replica) -> None:
-    """Count next_cfg up, so that one can wait for ovs-vswitchd to have carried out the transaction."""
-    for row in replica.rows("Open_vSwitch"):
-        row.increment("next_cfg")
+_COUNTERS = {"NB_Global": ("nb_cfg", "sb_cfg"), "Open_vSwitch": ("next_cfg", "cur_cfg")}
+"""By table the number of the last change that somebody must act on, and of the last one acted on."""
+
+
+def _count(replica: Replica) -> None:
+    """Count up, in the present transaction, so that one can wait for it to have been acted on."""
+    for table, (last, _) in _COUNTERS.items():
+        for row in replica.rows(table):
+            row.increment(last)
 
 
 def _is_current(replica: Replica) -> bool:
-    return all(scalar(row, "cur_cfg") >= scalar(row, "next_cfg") for row in replica.rows("Open_vSwitch"))
+    """Whether ovn-northd or ovs-vswitchd has acted on all that was written."""
+    return all(
+        scalar(row, done) >= scalar(row, last)
+        for table, (last, done) in _COUNTERS.items()
+        for row in replica.rows(table)
+    )
 
 
 def _refusals(failed: Mapping[Replica, str], written: list[Replica]) -> NetctlError:
@@ -186,13 +232,13 @@ def _refusals(failed: Mapping[Replica, str], written: list[Replica]) -> NetctlEr
         for replica, details in ((replica, _details(text)) for replica, text in failed.items())
         if "identical values" in details
     ]
+    done = f" Written were: {', '.join(replica.label for replica in written)}." if written else ""
     if taken:
         return ConflictError(
             "a name is taken by a row that is not netctl's: " + "; ".join(taken),
-            "Remove that row, or give the thing another name.",
+            f"Remove that row, or give the thing another name, and run the same command again.{done}",
         )
     errors = [refused(replica, text) for replica, text in failed.items()]
-    done = f" Written were: {', '.join(replica.label for replica in written)}." if written else ""
     return ChangeError("; ".join(error.message for error in errors), f"{AGAIN}{done}")
 
 

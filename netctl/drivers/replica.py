@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import ovs.db.error
@@ -19,7 +19,6 @@ import ovs.db.schema
 import ovs.jsonrpc
 import ovs.poller
 import ovs.stream
-from ovs.db.data import Datum
 from ovsdbapp.backend.ovs_idl.connection import OvsdbIdl
 
 from netctl.drivers import stream_parser
@@ -32,6 +31,9 @@ Schema = Any
 CONNECT_LIMIT = 10.0
 """Seconds within which a database must answer."""
 
+MOST_CONDITIONS = 100
+"""With more names than that, a whole table is cheaper than a condition for each."""
+
 stream_parser.use()
 
 
@@ -42,14 +44,27 @@ class Replica:
         self.label = label
         self.remote = remote
         self.kind = kind
+        self.owner = owner
         self._connected = False
         local = remote.startswith("unix:") and "," not in remote
         self.idl = (_LocalIdl if local else OvsdbIdl)(remote, _Shared(schema))
         for name, table in kind.tables.items():
-            if OWNER_KEY in table.keys.get("external_ids", ()):
+            if table.marked and name in self.idl.tables:
                 mark = ["external_ids", "includes", ["map", [[OWNER_KEY, owner]]]]
                 adopted = [[table.key, "==", row] for row in table.adopted]
                 self.idl.tables[name].condition = [mark, *adopted]
+
+    def look_for(self, table: str, names: Collection[str]) -> None:
+        """From the next `run` on, replicate rows with these names too, whoever's they are."""
+        if table in self.idl.tables:
+            also = [["name", "==", name] for name in names] if len(names) <= MOST_CONDITIONS else [True]
+            self.idl.tables[table].condition = [*self.idl.tables[table].condition, *also]
+
+    @property
+    def looking(self) -> bool:
+        """Whether what `look_for` asked for is still to come."""
+        states = [table.condition_state for table in self.idl.tables.values()]
+        return any(state.new is not None or state.requested is not None for state in states)
 
     @property
     def ready(self) -> bool:
@@ -285,4 +300,6 @@ def _trimmed(schema: Mapping[str, Any], kind: Kind) -> Schema:
 
 def default_of(column_type: Any) -> Any:
     """The value that a column has when nobody set it."""
-    return Datum.default(column_type).to_python(lambda uuid, _: uuid)
+    if column_type.is_map():
+        return {}
+    return column_type.key.type.default if column_type.n_min else []

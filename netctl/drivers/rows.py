@@ -11,7 +11,7 @@ from ovs.db import types
 from ovs.db.data import Datum
 
 from netctl.drivers.replica import Replica, default_of, scalar, values
-from netctl.drivers.tables import WHY_KEY, Table
+from netctl.drivers.tables import OWNER_KEY, WHY_KEY, Table
 from netctl.errors import MachineError
 from netctl.model.change import Change
 from netctl.model.state import Database, Ref, Row, Value
@@ -37,8 +37,13 @@ def owned(replica: Replica) -> dict[Key, Any]:
             continue
         for uuid, row in sorted((row.uuid, row) for row in replica.rows(name)):
             key = (name, "." if table.key is None else str(scalar(row, table.key, "")))
-            found[key if key not in found else (name, f"{key[1]} ({uuid})")] = row
+            if not table.marked or key[1] in table.adopted or _is_marked(row, replica.owner):
+                found[key if key not in found else (name, f"{key[1]} ({uuid})")] = row
     return found
+
+
+def _is_marked(row: Any, owner: str) -> bool:
+    return bool(values(row, "external_ids").get(OWNER_KEY) == owner)
 
 
 def _read_row(replica: Replica, key: Key, row: Any, names: Mapping[Any, Ref]) -> Row:

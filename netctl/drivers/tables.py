@@ -35,6 +35,11 @@ class Table:
     adopted: tuple[str, ...] = ()
 
     @property
+    def marked(self) -> bool:
+        """Whether its rows carry our mark."""
+        return OWNER_KEY in self.keys.get("external_ids", ())
+
+    @property
     def monitored(self) -> tuple[str, ...]:
         """Every column that must be replicated."""
         naming = (self.key,) if self.key else ()
