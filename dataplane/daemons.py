@@ -99,6 +99,10 @@ class Runner:
 
     def ask(self, node: str, daemon: Daemon, command: str, *arguments: str) -> str:
         """Send a command to a daemon as ovs-appctl(8) does. ChangeError with its words when it refuses."""
+        return self.ask_all(node, daemon, [(command, *arguments)])[0]
+
+    def ask_all(self, node: str, daemon: Daemon, commands: Iterable[tuple[str, ...]]) -> list[str]:
+        """Send commands, each with its arguments, over one connection; otherwise as `ask`."""
         place = self.directory(node)
         try:
             pid = (place / f"{daemon.role}.pid").read_text().strip()
@@ -107,13 +111,18 @@ class Runner:
         error, client = UnixctlClient.create(str(place / f"{daemon.program}.{pid}.ctl"))
         if error:
             raise ChangeError(f"{daemon.program} of {node} does not answer: {os.strerror(error)}")
+        results = []
         try:
-            error, failure, result = client.transact(command, list(arguments))
+            for command, *arguments in commands:
+                error, failure, result = client.transact(command, arguments)
+                if error or failure is not None:
+                    raise ChangeError(
+                        f"{daemon.program} of {node}: {command}: {failure or os.strerror(error)}"
+                    )
+                results.append(str(result))
         finally:
             client.close()
-        if error or failure is not None:
-            raise ChangeError(f"{daemon.program} of {node}: {command}: {failure or os.strerror(error)}")
-        return str(result)
+        return results
 
     def _template(self, schema: str) -> Path:
         template = store.directory(self.lab) / f"{schema}.template"

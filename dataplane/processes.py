@@ -88,7 +88,13 @@ def start(namespace: str, argv: Sequence[str], environment: Mapping[str, str]) -
     if child.returncode != 0:
         lines = [line for line in words.decode(errors="replace").splitlines() if line.strip()]
         said = lines[-1] if lines else f"exit code {child.returncode}"
-        raise ChangeError(f"{program} of {namespace} does not start: {said}")
+        logs = [
+            argument.removeprefix("--log-file=") for argument in argv if argument.startswith("--log-file=")
+        ]
+        raise ChangeError(
+            f"{program} of {namespace} does not start: {said}",
+            f"Its log says more: {logs[0]}" if logs else None,
+        )
 
 
 def end(pids: Iterable[int], limit: float = 30.0) -> None:

@@ -227,7 +227,7 @@ class Rack:
         with _pool() as pool:
             _all([pool.submit(self._settle_bonds, node, observed) for node in self.inventory.of_kind("host")])
             work = [pool.submit(self._warm_host, node, hosts) for node in hosts]
-            work += [pool.submit(self._enlarge, node) for node in self.inventory.of_kind("host", "switch")]
+            work.append(pool.submit(self._enlarge_buffers))
             if changed:
                 work += [pool.submit(self._forget, node) for node in self.inventory.of_kind("host", "switch")]
             _all(work)
@@ -372,21 +372,28 @@ class Rack:
         return any(seen[uplink].carrier for uplink in uplinks if uplink in seen)
 
     def _warm_host(self, node: Node, hosts: list[Node]) -> None:
-        for peer in hosts:
-            if peer.name != node.name:
-                address = str(peer.addresses["br0"].ip)
-                self._ask_switch(node.name, "tnl/neigh/set", "br0", address, str(peer.mac))
+        self.runner.ask_all(
+            node.name,
+            daemons.VSWITCHD,
+            [
+                ("tnl/neigh/set", "br0", str(peer.addresses["br0"].ip), str(peer.mac))
+                for peer in hosts
+                if peer.name != node.name
+            ],
+        )
+
+    def _enlarge_buffers(self) -> None:
+        switches = [node.name for node in self.inventory.of_kind("host", "switch")]
+        for found in running(self.lab, switches).values():
+            for process in found:
+                if process.program == daemons.VSWITCHD.program:
+                    # A container may forbid it: slower under load, and `netctl doctor` says so.
+                    with contextlib.suppress(OSError):
+                        buffers.enlarge(process.pid)
 
     def _forget(self, node: Node) -> None:
         for bridge in node.bridges:
             self._ask_switch(node.name, "fdb/flush", bridge)
-
-    def _enlarge(self, node: Node) -> None:
-        for process in running(self.lab, [node.name]).get(node.name, ()):
-            if process.program == daemons.VSWITCHD.program:
-                # A container may forbid it: slower under load, and `netctl doctor` says so.
-                with contextlib.suppress(OSError):
-                    buffers.enlarge(process.pid)
 
     def _ask_switch(self, node: str, command: str, *arguments: str) -> str:
         return self.runner.ask(node, daemons.VSWITCHD, command, *arguments)
