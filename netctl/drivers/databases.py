@@ -27,6 +27,7 @@ from netctl.drivers.tables import NORTHBOUND as NORTHBOUND_KIND
 from netctl.drivers.tables import OPEN_VSWITCH, SOUTHBOUND, Kind
 from netctl.errors import ChangeError, ConflictError, NetctlError
 from netctl.model.change import Plan
+from netctl.model.collector import paused
 from netctl.model.state import NORTHBOUND, Database, Endpoints, State
 
 WRITE_LIMIT = 30.0
@@ -63,6 +64,7 @@ class Databases:
 
     # --- reading and writing ---------------------------------------------------------------------------
 
+    @paused()
     def read(self, tolerant: bool = False) -> State:
         """Our rows in the northbound database and on the nodes, as they are now.
 
@@ -107,6 +109,7 @@ class Databases:
             raise _refusals(failed, [])
         return bool(marks)
 
+    @paused()
     def write(self, plan: Plan) -> None:
         """Carry out a plan: one transaction for each database, all at the same time.
 

@@ -47,7 +47,7 @@ class Replica:
         self.owner = owner
         self._connected = False
         local = remote.startswith("unix:") and "," not in remote
-        self.idl = (_LocalIdl if local else OvsdbIdl)(remote, _Shared(schema))
+        self.idl = (_LocalIdl if local else _Idl)(remote, _Shared(schema))
         for name, table in kind.tables.items():
             if table.marked and name in self.idl.tables:
                 mark = ["external_ids", "includes", ["map", [[OWNER_KEY, owner]]]]
@@ -205,7 +205,14 @@ def unreachable(label: str, remote: str, reason: str) -> ChangeError:
     )
 
 
-class _LocalIdl(OvsdbIdl):
+class _Idl(OvsdbIdl):
+    """A replica without other threads to give way to: ovsdbapp's own sleeps after each row."""
+
+    def cooperative_yield(self) -> None:
+        pass
+
+
+class _LocalIdl(_Idl):
     """A replica of a server on this machine, which is no member of a cluster.
 
     So there is no need to ask it first which member it is: that answer includes the whole schema once more.

@@ -35,10 +35,10 @@ def owned(replica: Replica) -> dict[Key, Any]:
     for name, table in replica.kind.tables.items():
         if not table.columns and not table.keys:
             continue
-        for uuid, row in sorted((row.uuid, row) for row in replica.rows(name)):
+        for row in sorted(replica.rows(name), key=lambda row: row.uuid.int):
             key = (name, "." if table.key is None else str(scalar(row, table.key, "")))
             if not table.marked or key[1] in table.adopted or _is_marked(row, replica.owner):
-                found[key if key not in found else (name, f"{key[1]} ({uuid})")] = row
+                found[key if key not in found else (name, f"{key[1]} ({row.uuid})")] = row
     return found
 
 
