@@ -37,7 +37,7 @@ def killed(*arguments: object, after: float) -> bool:
     return False
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(300 + 20 * KILLS)
 def test_killed_anywhere_it_converges(
     lab: Lab, other_lab: Lab, first_lab: dict[str, Any], record_property: Any
 ) -> None:
