@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -11,7 +12,7 @@ def main() -> None:
     asked = signal.getsignal(signal.SIGINT)
     if asked is signal.default_int_handler:
         # Nothing has begun: until `run` can put it into words, Ctrl-C just ends the process.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     from netctl.cli.app import INTERRUPTED, run
 
     try:
@@ -19,6 +20,5 @@ def main() -> None:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:  # once more, while the first was put into words
         code = INTERRUPTED
-    if asked is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done and said; only the exit code is left
     sys.exit(code)

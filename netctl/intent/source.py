@@ -36,6 +36,8 @@ except ImportError:  # PyYAML built without libyaml: slower, the same result
 
 MAX_BYTES = 64 * 2**20
 MAX_DEPTH = 40
+_TOO_DEEP = f"lists and mappings are nested more than {MAX_DEPTH} deep"
+_FLATTER = "write it flatter: a lab needs no such depth"
 MAX_VALUES = 5_000_000
 
 Path_ = tuple[str | int, ...]
@@ -100,9 +102,7 @@ class _Composer(_Parser):
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise yaml.MarkedYAMLError(
-                problem=f"lists and mappings are nested more than {MAX_DEPTH} deep",
-                problem_mark=parent.start_mark if parent else None,
-                note="write it flatter: a lab needs no such depth",
+                problem=_TOO_DEEP, problem_mark=parent.start_mark if parent else None, note=_FLATTER
             )
 
     def ascend_resolver(self) -> None:
@@ -214,6 +214,8 @@ def _yaml_problem(error: yaml.MarkedYAMLError, file: str, text: str) -> Problem:
     current = text.split("\n")[line - 1 : line]
     if current and "\t" in current[0][: max(column, 1)]:
         hint = "YAML is indented with blanks: replace the tab"
+    elif "maximum nesting depth" in what:  # libyaml's own limit, where it comes first
+        what, hint = _TOO_DEEP, _FLATTER
     elif "another document" in what:
         what, hint = "a second document begins", "one file holds one lab: remove the `---`"
     elif "undefined alias" in what:
