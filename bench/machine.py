@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,8 +29,8 @@ LIMIT = 600.0
 """Seconds after which something that is measured is given up."""
 
 SETTLE_LIMIT = 60.0
-QUICK, QUICK_IN_A_ROW = 0.015, 5
-"""Seconds that a process in a new namespace takes when the machine is at rest, and how often to see it."""
+QUIET = 2.0
+"""Seconds without the removal of a namespace after which there is none left to remove."""
 
 _STEP = re.compile(r" *(\d+\.\d+) s  (.+)")
 
@@ -169,12 +169,21 @@ def settle() -> None:
     waits for it: without this each measurement would pay for the one before it.
     """
     deadline = time.monotonic() + SETTLE_LIMIT
-    quick = 0
-    while quick < QUICK_IN_A_ROW and time.monotonic() < deadline:
-        began = time.monotonic()
-        run(["unshare", "--net", "true"])
-        quick = quick + 1 if time.monotonic() - began < QUICK else 0
-        time.sleep(0.2)
+    quiet_since = time.monotonic()
+    while time.monotonic() - quiet_since < QUIET and time.monotonic() < deadline:
+        if _removes_namespaces():
+            quiet_since = time.monotonic()
+        time.sleep(0.1)
+
+
+def _removes_namespaces() -> bool:
+    """Whether a kernel worker is at it just now; its name shows `+netns` then."""
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            name = Path(f"/proc/{entry}/comm").read_text()
+            if name.startswith("kworker") and name.endswith("+netns\n"):
+                return True
+    return False
 
 
 @contextmanager
