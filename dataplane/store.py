@@ -124,11 +124,11 @@ def locked(lab: str) -> Iterator[None]:
     file = directory(lab) / "lock"
     while True:
         with writing(file):
-            file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             try:
+                file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
                 descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             except FileNotFoundError:
-                continue  # a `down` removed the directory just now
+                continue  # a `down` (of another lab, for the root) removed the directory just now
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
