@@ -109,7 +109,7 @@ def show(console: Console, result: Result) -> None:
     """The result as tables."""
     table = _table(f"{result.title}   (reference: {result.reference})")
     for name in ("", "netctl", "reference", "ratio or value", "target", ""):
-        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+        table.add_column(name, justify="left" if not name else "right", overflow="fold")
     for figure in result.figures:
         table.add_row(
             figure.what,
