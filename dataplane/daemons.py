@@ -94,7 +94,7 @@ class Runner:
 
     def start(self, node: str, daemons: Iterable[Daemon], running: Iterable[Process]) -> list[Daemon]:
         """Start those of the daemons that are not running; returns the started ones."""
-        alive = {role_of(process) for process in running}
+        alive = roles_of(running)
         missing = [daemon for daemon in daemons if daemon.role not in alive]
         for daemon in missing:
             environment = self.environment(node) | ALLOCATION.get(daemon.program, {})
@@ -187,7 +187,12 @@ _DATABASES: dict[Kind, tuple[tuple[str, str], ...]] = {
 }
 
 
-def role_of(process: Process) -> str | None:
+def roles_of(running: Iterable[Process]) -> set[str]:
+    """The roles of those processes that are daemons of ours."""
+    return {role for role in map(_role_of, running) if role is not None}
+
+
+def _role_of(process: Process) -> str | None:
     """Which daemon of its node a process is, told by its own command line; None for anything else."""
     try:
         arguments = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")

@@ -85,22 +85,12 @@ def entered(name: str) -> Iterator[None]:
 
 def inside(name: str, function: Callable[[], T]) -> T:
     """Call `function` in the namespace, on a thread of its own, and return its result or raise its error."""
-    outcome: list[T] = []
-    failure: list[BaseException] = []
 
-    def run() -> None:
-        try:
-            with entered(name):
-                outcome.append(function())
-        except BaseException as error:
-            failure.append(error)
+    def run() -> T:
+        with entered(name):
+            return function()
 
-    thread = threading.Thread(target=run, name=f"in {name}")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return outcome[0]
+    return _on_own_thread(run, f"in {name}")
 
 
 def create(name: str, owner: str) -> None:
@@ -116,26 +106,18 @@ def create(name: str, owner: str) -> None:
                 f"Remove it (ip netns delete {name}) or give the lab another name.",
             )
         return
-    failure: list[BaseException] = []
 
     def run() -> None:
-        try:
-            # A thread of its own: it ends in the new namespace, and the process never was there.
-            if _libc.unshare(_CLONE_NEWNET):
-                raise _refused("make a network namespace")
-            _prepare(owner)
-            path(name).touch()
-            source = f"/proc/self/task/{threading.get_native_id()}/ns/net".encode()
-            if _libc.mount(source, os.fsencode(path(name)), b"none", _MS_BIND, None):
-                raise _refused(f"mount the network namespace {name}")
-        except BaseException as error:
-            failure.append(error)
+        # It ends in the new namespace; the process as a whole never was there.
+        if _libc.unshare(_CLONE_NEWNET):
+            raise _refused("make a network namespace")
+        _prepare(owner)
+        path(name).touch()
+        source = f"/proc/self/task/{threading.get_native_id()}/ns/net".encode()
+        if _libc.mount(source, os.fsencode(path(name)), b"none", _MS_BIND, None):
+            raise _refused(f"mount the network namespace {name}")
 
-    thread = threading.Thread(target=run, name=f"create {name}")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
+    _on_own_thread(run, f"create {name}")
 
 
 def share_directory() -> None:
@@ -176,6 +158,25 @@ def owner_of(name: str) -> str | None:
 
 
 _MARK = "netctl:"
+
+
+def _on_own_thread(function: Callable[[], T], name: str) -> T:
+    """Call `function` on a thread that ends with it; return its result or raise its error."""
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(function())
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name=name)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]
 
 
 def _prepare(owner: str) -> None:

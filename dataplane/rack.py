@@ -100,13 +100,12 @@ class Rack:
         )
         return Endpoints(northbound, southbound, there)
 
-    def refuse_foreign(self) -> None:
-        """Raise ConflictError when a namespace that the lab needs is somebody else's."""
-        foreign = [
-            name
-            for name in (self.inventory.namespace(node) for node in self.inventory.nodes)
-            if netns.inode(name) is not None and netns.owner_of(name) != self.lab
+    def refuse_foreign(self, observed: Observed) -> None:
+        """Raise ConflictError when a namespace that the lab needs is there, but not among ours."""
+        needed = [
+            self.inventory.namespace(node) for node in self.inventory.nodes if node not in observed.snapshots
         ]
+        foreign = [name for name in needed if netns.inode(name) is not None]
         if foreign:
             raise ConflictError(
                 f"these network namespaces are there already and are not netctl's: {', '.join(foreign)}",
@@ -136,7 +135,7 @@ class Rack:
             if seen is None:
                 changes.append(Change("+", node.name, f"{KIND_WORDS[node.kind]} with its namespace"))
                 continue
-            alive = {daemons.role_of(process) for process in observed.running.get(node.name, ())}
+            alive = daemons.roles_of(observed.running.get(node.name, ()))
             changes += [
                 Change("+", node.name, f"daemon {daemon.role} is not running")
                 for daemon in daemons.ALL.get(node.kind, ())
@@ -161,8 +160,6 @@ class Rack:
         Returns the devices that were made under running switches, by node: those switches must let go of
         the old ones first.
         """
-        if not self.difference(observed):
-            return {}
         store.directory(self.lab).mkdir(parents=True, exist_ok=True)
         netns.share_directory()
         progress("namespaces")
@@ -194,8 +191,7 @@ class Rack:
             _all([*started, links])
         under_switches: dict[str, list[str]] = {}
         for name, device in sorted(links.result()):
-            alive = {process.program for process in observed.running.get(name, ())}
-            if daemons.VSWITCHD.program in alive:
+            if daemons.VSWITCHD.role in daemons.roles_of(observed.running.get(name, ())):
                 under_switches.setdefault(name, []).append(device)
         return under_switches
 
@@ -348,8 +344,7 @@ class Rack:
 
     def _settle_bonds(self, node: Node, observed: Observed) -> None:
         """Wait until each bond has an active member; on a host that just started that is the first uplink."""
-        alive = {process.program for process in observed.running.get(node.name, ())}
-        fresh = daemons.VSWITCHD.program not in alive
+        fresh = daemons.VSWITCHD.role not in daemons.roles_of(observed.running.get(node.name, ()))
         for name, uplinks in node.bonds.items():
             state = self._await_bond(node.name, name)
             if fresh and state.mode == "active-backup" and state.active != uplinks[0]:

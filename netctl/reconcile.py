@@ -76,7 +76,7 @@ def withdraw(desired: State, where: Where, interfaces: Mapping[str, Iterable[str
         converge(without(desired, interfaces), where)
 
 
-def wait_ready(intent: Intent, where: Where, limit: float, *, changed: bool = True, prefix: str = "") -> None:
+def wait_ready(intent: Intent, where: Where, limit: float, *, prefix: str = "") -> None:
     """Wait until every enabled NIC is bound on its host and every host has all flows installed.
 
     ChangeError after `limit` seconds, with what is missing. Also removes what hosts that are gone left behind

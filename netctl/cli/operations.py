@@ -9,8 +9,7 @@ Kill it anywhere: every step asks what is there first, so the same command finis
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,12 +98,15 @@ def plan(path: Path) -> Report:
     _require_root()
     from dataplane import store
     from netctl import intent as intents
+    from netctl import reconcile
 
     intent, record = _with_record(intents.load(path))
     rack = _rack(intent, record)
-    rack.refuse_foreign()
+    observed = rack.observe()
+    rack.refuse_foreign(observed)
     exists = record is not None or (store.directory(intent.name) / "lock").exists()
-    changes = _rack_changes(rack) + _controller_changes(rack, _compile(intent, rack))
+    preview = reconcile.preview(_compile(intent, rack), rack.reachable())
+    changes = _from_rack(rack.difference(observed)) + _from_plan(preview)
     return Report(intent.name, exists, changes, intent.warnings)
 
 
@@ -116,10 +118,11 @@ def down(lab: str | None, all_labs: bool, progress: Progress) -> list[str]:
     _require_root()
     from dataplane import rack, store
 
-    names = known() if all_labs else [lab or _only()]
+    there = known()
+    names = there if all_labs else [lab or _only(there)]
     removed = []
     for name in names:
-        if name not in known():
+        if name not in there:
             continue
         with store.locked(name):
             progress(f"removing {name}")
@@ -161,7 +164,7 @@ def locate(lab: str | None) -> Running:
     _require_root()
     from dataplane import store
 
-    name = lab or _only()
+    name = lab or _only(known())
     record = store.read(name)
     if record is None:
         there = known()
@@ -171,15 +174,6 @@ def locate(lab: str | None) -> Running:
         )
     intent = _intent_of(record)
     return Running(record, intent, _rack(intent, record))
-
-
-@contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Hold a lab's lock, for commands that must not see it change."""
-    from dataplane import store
-
-    with store.locked(name):
-        yield
 
 
 def _bring(path: Path, progress: Progress, same_file: bool) -> Report:
@@ -203,7 +197,6 @@ def _bring(path: Path, progress: Progress, same_file: bool) -> Report:
                     f"Move it to this file: netctl apply {path}; or remove it: netctl down {intent.name}",
                 )
             rack = _rack(intent, record)
-            rack.refuse_foreign()
             desired = _compile(intent, rack)
             target = Record(intent.name, str(path.resolve()), text, _engine_of(rack), intent.assignments)
             changes = _change(rack, intent, desired, target, progress)
@@ -221,10 +214,11 @@ def _change(rack: Rack, intent: Intent, desired: State, target: Record, progress
     from netctl.drivers import Databases
 
     observed = rack.observe()
+    rack.refuse_foreign(observed)
     rack.require_space(observed)
     store.write(target)
-    changes = [_from_rack(change) for change in rack.difference(observed)]
-    renewed = rack.build(observed, progress)
+    changes = _from_rack(rack.difference(observed))
+    renewed = rack.build(observed, progress) if changes else {}
     with Databases(rack.endpoints(), desired.owner) as databases:
         progress("writing the configuration")
         # Withdrawing writes whatever does not hang on the withdrawn: tell what `plan` would, before it.
@@ -289,28 +283,18 @@ def _compile(intent: Intent, rack: Rack) -> State:
     return compile_intent(intent, southbound=rack.endpoints().southbound)
 
 
-def _rack_changes(rack: Rack) -> list[Change]:
-    return [_from_rack(change) for change in rack.difference(rack.observe())]
-
-
-def _controller_changes(rack: Rack, desired: State) -> list[Change]:
-    from netctl import reconcile
-
-    return _from_plan(reconcile.preview(desired, rack.reachable()))
-
-
-def _from_rack(change: Any) -> Change:
-    return Change(
-        str(change), {"part": "rack", "sign": change.sign, "node": change.node, "what": change.what}
-    )
+def _from_rack(changes: Sequence[Any]) -> list[Change]:
+    return [
+        Change(str(change), {"part": "rack", "sign": change.sign, "node": change.node, "what": change.what})
+        for change in changes
+    ]
 
 
 def _from_plan(plan: Any) -> list[Change]:
     return [Change(change.text, {"part": "controller", **change.to_json()}) for change in plan.changes]
 
 
-def _only() -> str:
-    there = known()
+def _only(there: Sequence[str]) -> str:
     if not there:
         raise InputError("there is no lab on this machine", "Bring one up with: netctl up FILE")
     if len(there) > 1:

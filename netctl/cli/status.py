@@ -42,7 +42,7 @@ def gather(running: Running) -> dict[str, Any]:
     trouble = [str(change) for change in rack.difference(observed)]
 
     def alive(node: str, kind: Any) -> dict[str, bool]:
-        roles = {daemons.role_of(process) for process in observed.running.get(node, ())}
+        roles = daemons.roles_of(observed.running.get(node, ()))
         return {daemon.role: daemon.role in roles for daemon in daemons.ALL[kind]}
 
     hosts = []

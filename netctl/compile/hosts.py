@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from netctl.compile.bridges import add_bridge, add_port
 from netctl.compile.names import Names
-from netctl.compile.rows import OWNER_KEY, Rows, refs
+from netctl.compile.rows import Rows, refs
 from netctl.compile.subnets import OVN_TYPES
 from netctl.model.devices import INTEGRATION_BRIDGE
 from netctl.model.intent import Hypervisor, Intent, Port, UplinkBridge
-from netctl.model.state import Ref
+from netctl.model.state import OWNER_KEY, Ref
 
 DATAPATH = "netdev"
 """The datapath type of every bridge: OVS's own in userspace, which needs no kernel module."""

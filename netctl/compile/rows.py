@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from operator import attrgetter
 
-from netctl.model.state import Database, Ref, Row, Value
-
-OWNER_KEY = "netctl"
-"""The key in external_ids that says whose a row is: the lab's name."""
-
-WHY_KEY = "netctl-for"
-"""The key in external_ids that says which thing of the intent a row is for."""
+from netctl.model.state import OWNER_KEY, WHY_KEY, Database, Ref, Row, Value
 
 
 class Rows:

@@ -15,8 +15,8 @@ from ovs.db import types
 
 from netctl.drivers import rows
 from netctl.drivers.replica import Replica, scalar, values
-from netctl.drivers.tables import OWNER_KEY
 from netctl.model.change import Change
+from netctl.model.state import OWNER_KEY
 
 
 def suspects(replica: Replica, changes: Iterable[Change]) -> dict[str, list[str]]:

@@ -13,9 +13,8 @@ import ovs.db.idl
 
 from netctl.drivers.databases import WRITE_LIMIT, Databases, refused
 from netctl.drivers.replica import Replica, commit, refresh, run_until, scalar, values
-from netctl.drivers.tables import OWNER_KEY
 from netctl.errors import ChangeError
-from netctl.model.state import NORTHBOUND
+from netctl.model.state import NORTHBOUND, OWNER_KEY
 
 
 @dataclass(frozen=True)

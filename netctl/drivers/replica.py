@@ -22,8 +22,9 @@ import ovs.stream
 from ovsdbapp.backend.ovs_idl.connection import OvsdbIdl
 
 from netctl.drivers import stream_parser
-from netctl.drivers.tables import OWNER_KEY, Kind
+from netctl.drivers.tables import Kind
 from netctl.errors import ChangeError
+from netctl.model.state import OWNER_KEY
 
 Schema = Any
 """An ovs.db.schema.DbSchema."""

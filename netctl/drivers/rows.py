@@ -11,10 +11,10 @@ from ovs.db import types
 from ovs.db.data import Datum
 
 from netctl.drivers.replica import Replica, default_of, scalar, values
-from netctl.drivers.tables import OWNER_KEY, WHY_KEY, Table
+from netctl.drivers.tables import Table
 from netctl.errors import MachineError
 from netctl.model.change import Change
-from netctl.model.state import Database, Ref, Row, Value
+from netctl.model.state import OWNER_KEY, WHY_KEY, Database, Ref, Row, Value
 
 Key = tuple[str, str]
 

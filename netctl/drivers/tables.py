@@ -13,9 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from netctl.model.devices import INTEGRATION_BRIDGE
-
-OWNER_KEY = "netctl"
-WHY_KEY = "netctl-for"
+from netctl.model.state import OWNER_KEY, WHY_KEY
 
 MARKS = (OWNER_KEY, WHY_KEY)
 

@@ -8,9 +8,7 @@ With problems, everything found is raised at once.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
@@ -19,6 +17,7 @@ from netctl.errors import InputError, Problem
 from netctl.intent import defaults, grammar, references, rules, source, supported
 from netctl.intent.assignment import HOST_NETWORK, assign, host_address, host_mac
 from netctl.intent.findings import Findings
+from netctl.model import collector
 from netctl.model.intent import Assignments, Hypervisor, Intent, LabFile, Machine, Port
 
 
@@ -31,7 +30,7 @@ def loads(
     text: str, file: str, assignments: Assignments | None = None, *, supported_only: bool = True
 ) -> Intent:
     """See netctl.intent.loads."""
-    with _collector_paused():
+    with collector.paused():
         lab, document, warnings = check(text, file, supported_only=supported_only)
         intent = decide(lab, assign(lab, assignments))
     return replace(intent, warnings=warnings, locate=document.place)
@@ -39,21 +38,9 @@ def loads(
 
 def reassign(intent: Intent, assignments: Assignments) -> Intent:
     """See netctl.intent.reassign."""
-    with _collector_paused():
+    with collector.paused():
         decided = decide(intent.file, assign(intent.file, assignments))
     return replace(decided, warnings=intent.warnings, locate=intent.locate)
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Within, nobody looks for garbage: all is kept, and with 10,000 VMs looking takes most of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def check(

@@ -37,6 +37,12 @@ class Row:
 Database = Mapping[tuple[str, str], Row]
 """Rows by (table, name)."""
 
+OWNER_KEY = "netctl"
+"""The key in external_ids that says whose a row is: the lab's name."""
+
+WHY_KEY = "netctl-for"
+"""The key in external_ids that says which thing of the intent a row is for."""
+
 NORTHBOUND = "northbound"
 """How changes and texts call the northbound database; a node's database is called after the node."""
 

@@ -9,6 +9,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,22 +134,27 @@ def _listed(directory: str) -> list[str]:
         return []
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    """A lab for this test alone; it must leave nothing behind."""
-    made = Lab(f"t{secrets.token_hex(4)}", tmp_path)
+@contextmanager
+def private_lab(prefix: str, directory: Path) -> Iterator[Lab]:
+    """A lab under a name that nobody else has; it must leave nothing behind."""
+    made = Lab(f"{prefix}{secrets.token_hex(4)}", directory)
     yield made
     netctl("down", made.name)
     assert made.remains() == []
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """A lab for this test alone."""
+    with private_lab("t", tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
 def other_lab(tmp_path: Path) -> Iterator[Lab]:
     """A second lab beside the first."""
-    made = Lab(f"o{secrets.token_hex(4)}", tmp_path)
-    yield made
-    netctl("down", made.name)
-    assert made.remains() == []
+    with private_lab("o", tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.live.conftest import NETCTL, TOPOLOGIES, Lab, netctl
+from tests.live.conftest import NETCTL, TOPOLOGIES, Lab, private_lab
 from tests.unit.test_docs import ROOT, blocks, transcript
 
 PAGE = ROOT / "docs" / "getting-started.md"
@@ -52,10 +51,8 @@ VARIES = (
 @pytest.fixture
 def docs_lab(tmp_path: Path) -> Iterator[Lab]:
     """As long a name as first-lab's, so that pictures have the same shape."""
-    made = Lab(f"d{secrets.token_hex(4)}", tmp_path)
-    yield made
-    netctl("down", made.name)
-    assert made.remains() == []
+    with private_lab("d", tmp_path) as made:
+        yield made
 
 
 def test_getting_started(docs_lab: Lab, tmp_path: Path) -> None:

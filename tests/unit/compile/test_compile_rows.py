@@ -11,10 +11,10 @@ import yaml
 
 from netctl.compile import compile_intent
 from netctl.compile.vpcs import ROUTER_PREFIX, router_mac
-from netctl.drivers.tables import NORTHBOUND, OPEN_VSWITCH, OWNER_KEY, WHY_KEY
+from netctl.drivers.tables import NORTHBOUND, OPEN_VSWITCH
 from netctl.intent import load, loads
 from netctl.model.devices import MAX_LENGTH
-from netctl.model.state import Ref, Row, State
+from netctl.model.state import OWNER_KEY, WHY_KEY, Ref, Row, State
 
 CASES = sorted((Path(__file__).parents[2] / "golden/compile").glob("*.yaml"))
 SOUTHBOUND = "unix:/run/sb.sock"
