@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from operator import attrgetter
 
-from netctl.model.state import OWNER_KEY, WHY_KEY, Database, Ref, Row, Value
+from netctl.model.state import NAME_KEY, OWNER_KEY, WHY_KEY, Database, Ref, Row, Value
 
 
 class Rows:
@@ -30,6 +30,10 @@ class Rows:
         if marks is None:
             marks = self._marks[why] = {OWNER_KEY: self._owner, WHY_KEY: why}
         return self._put(table, name, why, columns, {**external_ids, **marks} if external_ids else marks)
+
+    def add_unnamed(self, table: str, name: str, why: str, **columns: Value | None) -> Ref:
+        """Add a row with our mark to a table without names: external_ids keep it (NAT rows, routes, ...)."""
+        return self.add(table, name, why, external_ids={NAME_KEY: name}, **columns)
 
     def add_shared(
         self,

@@ -26,7 +26,7 @@ def suspects(replica: Replica, changes: Iterable[Change]) -> dict[str, list[str]
         return {}
     created: dict[str, list[str]] = {}
     for change in changes:
-        if change.action == "create" and not tables[change.table].shared:
+        if change.action == "create" and tables[change.table].key == "name":
             created.setdefault(change.table, []).append(change.name)
     return created
 

@@ -53,7 +53,8 @@ class Replica:
             if table.marked and name in self.idl.tables:
                 mark = ["external_ids", "includes", ["map", [[OWNER_KEY, owner]]]]
                 adopted = [[table.key, "==", row] for row in table.adopted]
-                self.idl.tables[name].condition = [mark, *adopted]
+                seen = [[column, "==", value] for column, value in table.seen.items()]
+                self.idl.tables[name].condition = [mark, *adopted, *seen]
 
     def look_for(self, table: str, names: Collection[str]) -> None:
         """From the next `run` on, replicate rows with these names too, whoever's they are."""

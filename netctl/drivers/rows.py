@@ -14,7 +14,7 @@ from netctl.drivers.replica import Replica, default_of, scalar, values
 from netctl.drivers.tables import Table
 from netctl.errors import MachineError
 from netctl.model.change import Change
-from netctl.model.state import OWNER_KEY, WHY_KEY, Database, Ref, Row, Value
+from netctl.model.state import NAME_KEY, OWNER_KEY, WHY_KEY, Database, Ref, Row, Value
 
 Key = tuple[str, str]
 
@@ -23,7 +23,9 @@ def read(replica: Replica) -> Database:
     """Our rows, with the columns and keys that are ours and not at their default."""
     rows = owned(replica)
     names = {row.uuid: Ref(*key) for key, row in rows.items()}
-    return {key: _read_row(replica, key, row, names) for key, row in sorted(rows.items())}
+    read = {key: _read_row(replica, key, row, names) for key, row in sorted(rows.items())}
+    # A shared row without anything of ours is none of our rows.
+    return {key: row for key, row in read.items() if row.columns or not replica.kind.tables[key[0]].shared}
 
 
 def owned(replica: Replica) -> dict[Key, Any]:
@@ -36,10 +38,18 @@ def owned(replica: Replica) -> dict[Key, Any]:
         if not table.columns and not table.keys:
             continue
         for row in sorted(replica.rows(name), key=lambda row: row.uuid.int):
-            key = (name, "." if table.key is None else str(scalar(row, table.key, "")))
+            key = (name, _name(row, table))
             if not table.marked or key[1] in table.adopted or _is_marked(row, replica.owner):
                 found[key if key not in found else (name, f"{key[1]} ({row.uuid})")] = row
     return found
+
+
+def _name(row: Any, table: Table) -> str:
+    if table.key is None:
+        return "."
+    if table.key == "external_ids":
+        return str(values(row, "external_ids").get(NAME_KEY, ""))
+    return str(scalar(row, table.key, ""))
 
 
 def _is_marked(row: Any, owner: str) -> bool:
@@ -67,6 +77,8 @@ def _read_row(replica: Replica, key: Key, row: Any, names: Mapping[Any, Ref]) ->
 
 def _value(raw: dict[Any, Any], type_: Any, names: Mapping[Any, Ref]) -> Value | None:
     """A column as a plain value; None when it is at its default."""
+    if type_.is_map():
+        return dict(sorted(raw.items())) or None
     if type_.key.type == types.UuidType:
         return tuple(sorted(names[uuid] for uuid in raw if uuid in names)) or None
     if type_.n_max > 1:
@@ -87,8 +99,9 @@ def compose(replica: Replica, changes: Iterable[Change]) -> ovs.db.idl.Transacti
         rows = owned(replica)
         changes = list(changes)
         for change in changes:
-            if change.action == "create":
-                rows[change.table, change.name] = _insert(replica, transaction, change)
+            key = (change.table, change.name)
+            if change.action == "create" and not (key in rows and replica.kind.tables[change.table].shared):
+                rows[key] = _insert(replica, transaction, change)
         for change in changes:
             row = rows[change.table, change.name]
             shared = replica.kind.tables[change.table].shared
@@ -109,7 +122,7 @@ def _insert(replica: Replica, transaction: ovs.db.idl.Transaction, change: Chang
     if change.table not in replica.idl.tables:
         raise _lacks(replica, change, change.table)
     row = transaction.insert(replica.idl.tables[change.table])
-    if table.key is not None:
+    if table.key is not None and table.key != "external_ids":
         setattr(row, table.key, change.name)
     return row
 

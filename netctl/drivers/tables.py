@@ -1,8 +1,9 @@
 """What of each database is ours to manage, as data; whatever is not named here is never read or written.
 
 A row of ours carries our mark in external_ids, but for the shared rows (Open_vSwitch has one row for all). Of
-a mapping only the named keys are ours, as OVN, OVS and people keep keys of their own in there. Of a set of
-references only those to our rows are ours: a port that somebody else added to our bridge is not.
+a mapping only the named keys are ours, as OVN, OVS and people keep keys of their own in there; one that stands
+among the columns is ours as a whole. Of a set of references only those to our rows are ours: a port that
+somebody else added to our bridge is not.
 
 `watch` names columns that are only looked at, to know how far OVN and OVS are.
 """
@@ -13,16 +14,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from netctl.model.devices import INTEGRATION_BRIDGE
-from netctl.model.state import OWNER_KEY, WHY_KEY
+from netctl.model.state import NAME_KEY, OWNER_KEY, WHY_KEY
 
 MARKS = (OWNER_KEY, WHY_KEY)
+NAMED_MARKS = (NAME_KEY, OWNER_KEY, WHY_KEY)
+"""The marks of a row whose table has no names of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """Our part of a table: whole columns, keys of mappings, and columns to look at.
 
-    `adopted` names rows that are ours without our mark too.
+    `key` is the column with a row's name, None for the only row of a table. `adopted` names rows that are ours
+    without our mark too; rows where a column of `seen` has that value are looked at, whoever's they are.
     """
 
     columns: tuple[str, ...] = ()
@@ -31,6 +35,7 @@ class Table:
     key: str | None = "name"
     shared: bool = False
     adopted: tuple[str, ...] = ()
+    seen: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def marked(self) -> bool:
@@ -41,7 +46,12 @@ class Table:
     def monitored(self) -> tuple[str, ...]:
         """Every column that must be replicated."""
         naming = (self.key,) if self.key else ()
-        return tuple(dict.fromkeys((*naming, *self.columns, *self.keys, *self.watch)))
+        return tuple(dict.fromkeys((*naming, *self.columns, *self.keys, *self.watch, *self.seen)))
+
+
+def unnamed(*columns: str, **keys: tuple[str, ...]) -> Table:
+    """A table whose rows have no names of their own: external_ids keep them."""
+    return Table(columns, {"external_ids": NAMED_MARKS, **keys}, key="external_ids")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +65,46 @@ class Kind:
 NORTHBOUND = Kind(
     "OVN_Northbound",
     {
-        "Logical_Switch": Table(("ports",), {"external_ids": MARKS, "other_config": ()}),
+        "Logical_Switch": Table(
+            ("dns_records", "load_balancer", "ports"), {"external_ids": MARKS, "other_config": ()}
+        ),
         "Logical_Switch_Port": Table(
-            ("addresses", "enabled", "port_security", "tag", "type"),
-            {"external_ids": MARKS, "options": ("network_name", "requested-chassis", "router-port")},
+            ("addresses", "dhcpv4_options", "dhcpv6_options", "enabled", "port_security", "tag", "type"),
+            {
+                "external_ids": MARKS,
+                "options": ("nat-addresses", "network_name", "requested-chassis", "router-port"),
+            },
             watch=("up",),
         ),
-        "Logical_Router": Table(("enabled", "ports"), {"external_ids": MARKS}),
-        "Logical_Router_Port": Table(
-            ("enabled", "mac", "networks"), {"external_ids": MARKS, "options": ("gateway_mtu",)}
+        "Logical_Router": Table(
+            ("enabled", "load_balancer", "nat", "policies", "ports", "static_routes"), {"external_ids": MARKS}
         ),
-        "NB_Global": Table(watch=("nb_cfg", "sb_cfg", "hv_cfg"), key=None, shared=True),
+        "Logical_Router_Port": Table(
+            ("enabled", "ha_chassis_group", "ipv6_ra_configs", "mac", "networks"),
+            {"external_ids": MARKS, "options": ("gateway_mtu",)},
+        ),
+        "HA_Chassis_Group": Table(("ha_chassis",), {"external_ids": MARKS}),
+        "HA_Chassis": unnamed("chassis_name", "priority"),
+        "NAT": unnamed(
+            "external_ip", "external_mac", "gateway_port", "logical_ip", "logical_port", "match", "type"
+        ),
+        "Logical_Router_Static_Route": unnamed("ip_prefix", "nexthop", "output_port"),
+        "Logical_Router_Policy": unnamed("action", "match", "nexthops", "priority"),
+        "Load_Balancer": Table(
+            ("health_check", "ip_port_mappings", "protocol", "vips"),
+            {"external_ids": MARKS, "options": ("affinity_timeout", "reject")},
+        ),
+        "Load_Balancer_Health_Check": unnamed(
+            "vip", options=("failure_count", "interval", "success_count", "timeout")
+        ),
+        "DHCP_Options": unnamed("cidr", "options"),
+        "DNS": unnamed("records", options=("ovn-owned",)),
+        "NB_Global": Table(
+            keys={"options": ("bfd-min-rx", "bfd-min-tx", "bfd-mult")},
+            watch=("nb_cfg", "sb_cfg", "hv_cfg"),
+            key=None,
+            shared=True,
+        ),
     },
 )
 

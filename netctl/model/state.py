@@ -43,6 +43,9 @@ OWNER_KEY = "netctl"
 WHY_KEY = "netctl-for"
 """The key in external_ids that says which thing of the intent a row is for."""
 
+NAME_KEY = "netctl-name"
+"""The key in external_ids with the name of a row whose table has no column for one (NAT rows, routes)."""
+
 NORTHBOUND = "northbound"
 """How changes and texts call the northbound database; a node's database is called after the node."""
 
