@@ -78,6 +78,12 @@ class Flight:
         return self.answered or bool(self.trouble) or (self.awaits == "error" and bool(self.refused))
 
     @property
+    def last(self) -> int:
+        """When anything was last seen of it, in nanoseconds on the kernel's clock; 0 for never."""
+        seen = (self.arrived, self.replies, self.answers, self.elsewhere, self.errors)
+        return max((*self.left, *(each.time for sightings in seen for each in sightings)), default=0)
+
+    @property
     def segment(self) -> tuple[str, str]:
         """The segment that it is sent on."""
         return self.source.segment if self.vlan is None else ("vlan", str(self.vlan))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dataplane.checks import places
-from dataplane.checks.flight import Awaits, Flight
+from dataplane.checks.flight import PATIENCE, Awaits, Flight
 from dataplane.checks.lost import where
 from dataplane.checks.packets import MARK_LENGTH
 from dataplane.checks.session import Session, require
@@ -70,6 +70,7 @@ class Ping:
 
 _PING = Probe()
 
+OnStart = Callable[[Sequence[Check]], None]
 OnResult = Callable[[Result], None]
 OnPing = Callable[[Ping], None]
 
@@ -79,6 +80,8 @@ def run_checks(
     lab: str,
     *,
     select: Sequence[str] | None = None,
+    on_start: OnStart | None = None,
+    on_failure: OnResult | None = None,
     on_result: OnResult | None = None,
     parallel: bool = True,
     verbs: Mapping[str, Verb] | None = None,
@@ -89,6 +92,9 @@ def run_checks(
         intent: what the lab is to be; its `checks` are run.
         lab: the lab's name: its nodes are the network namespaces `LAB.NODE`.
         select: only checks whose name contains one of these, or matches it as a pattern (fnmatch).
+        on_start: called with the checks that begin now.
+        on_failure: called with the result of a check that failed while the lab is still as the check found
+            it, and with a story before what it made fail is healed.
         on_result: called with each result as soon as it is known.
         parallel: independent checks side by side; otherwise one after the other. Stories always run alone.
         verbs: what stories do to the lab, by the names of story.VERBS.
@@ -99,7 +105,7 @@ def run_checks(
         ChangeError: the lab is not whole, or the observers lost packets: nothing can be said.
         MachineError: not root.
     """
-    wanted = [check for check in intent.file.checks if _selected(describe(check), select)]
+    wanted = selected(intent.file.checks, select)
     if select and not wanted:
         known = ", ".join(repr(describe(check)) for check in intent.file.checks)
         raise InputError(f"no check fits {' or '.join(select)}", f"Known are: {known or 'none'}.")
@@ -108,11 +114,13 @@ def run_checks(
     require(lab, places.places(intent).values())
     results: list[Result] = []
     for batch in _batches(wanted, BATCH if parallel else 1):
+        if on_start:
+            on_start(batch)
         if batch[0].steps is not None:
-            result, intent = _run_story(intent, lab, batch[0], verbs or {})
+            result, intent = _run_story(intent, lab, batch[0], verbs or {}, on_failure)
             found: Iterable[Result] = [result]
         else:
-            found = _run_batch(intent, lab, batch)
+            found = _run_batch(intent, lab, batch, on_failure)
         for result in found:
             results.append(result)
             if on_result:
@@ -192,6 +200,11 @@ _UNSUPPORTED: tuple[tuple[str, Callable[[Probe], bool]], ...] = (
 )
 
 
+def selected(checks: Sequence[Check], select: Sequence[str] | None) -> list[Check]:
+    """The checks whose name contains one of these, or matches it as a pattern; all without any."""
+    return [check for check in checks if _selected(describe(check), select)]
+
+
 def _selected(name: str, select: Sequence[str] | None) -> bool:
     if not select:
         return True
@@ -223,34 +236,80 @@ def _session(intent: Intent, lab: str, probes: Iterable[Probe], *, points: bool 
     )
 
 
-def _run_batch(intent: Intent, lab: str, batch: Sequence[Check]) -> Iterator[Result]:
-    begin = time.monotonic()
+def _run_batch(
+    intent: Intent, lab: str, batch: Sequence[Check], on_failure: OnResult | None
+) -> Iterator[Result]:
     with _session(intent, lab, batch) as session:
-        verdicts = _prove(session, batch)
-    seconds = time.monotonic() - begin
-    failed = [probe for probe, verdict in zip(batch, verdicts, strict=True) if not verdict.passed]
+        proofs = _prove(session, batch)
+    failed = [probe for probe, proof in zip(batch, proofs, strict=True) if not proof.verdict.passed]
     reasons = _explain(intent, lab, failed)
-    for check, verdict in zip(batch, verdicts, strict=True):
+    for check, proof in zip(batch, proofs, strict=True):
+        verdict = proof.verdict
         if not verdict.passed:
             verdict = _with_reason(verdict, reasons.get(id(check)))
-        yield Result(
-            check, describe(check), verdict.passed, seconds, sentence(check), verdict.seen, verdict.evidence
+        result = Result(
+            check,
+            describe(check),
+            verdict.passed,
+            proof.seconds,
+            sentence(check),
+            verdict.seen,
+            verdict.evidence,
         )
+        if on_failure and not result.passed:
+            on_failure(result)
+        yield result
 
 
-def _prove(session: Session, probes: Sequence[Probe], *, quick: bool = False) -> list[Verdict]:
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """A verdict, and the seconds from the probe's first packet to it."""
+
+    verdict: Verdict
+    seconds: float
+
+
+def _prove(session: Session, probes: Sequence[Probe], *, quick: bool = False) -> list[_Proof]:
     flights = [flights_of(session, probe) for probe in probes]
     session.fly([flight for group in flights for flight in group], patience=QUICK if quick else None)
-    verdicts = []
-    for probe, group in zip(probes, flights, strict=True):
-        verdict = judge(probe, group)
-        if not verdict.passed and flooded(group):
-            # Now that the switches have seen the receiver, nobody else may get it.
-            again = flights_of(session, probe)
-            session.fly(again)
-            verdict = judge(probe, again)
-        verdicts.append(verdict)
-    return verdicts
+    proofs = [
+        _Proof(judge(probe, group), _took(group, session.fenced))
+        for probe, group in zip(probes, flights, strict=True)
+    ]
+    return [
+        _prove_again(session, probe, group, proof) if flooded(probe, group) else proof
+        for probe, group, proof in zip(probes, flights, proofs, strict=True)
+    ]
+
+
+def _prove_again(session: Session, probe: Probe, flights: Sequence[Flight], proof: _Proof) -> _Proof:
+    """Send it again until the switches, which flooded it, know the receiver from its answers.
+
+    What they have learned may take a moment to reach the flows that they have cached (ovs-vswitchd(8)).
+    """
+    end = time.monotonic() + LEARNING
+    seconds = proof.seconds
+    while flooded(probe, flights):
+        flights = flights_of(session, probe)
+        session.fly(flights)
+        seconds += _took(flights, session.fenced)
+        if time.monotonic() > end:
+            break
+    return _Proof(judge(probe, flights), seconds)
+
+
+def _took(flights: Sequence[Flight], fenced: float) -> float:
+    """Seconds from the first packet to the last that was seen of it, or to the end of the fence behind it.
+
+    Side by side with others, what took them long is not in it but for the fence, which is one for all.
+    """
+    left = [flight.left[0] for flight in flights if flight.left]
+    ended = max((flight.last for flight in flights), default=0)
+    took = (ended - min(left)) / 1e9 if left else 0.0
+    in_vain = [flight for flight in flights if flight.awaits == "nothing" or not flight.settled]
+    if in_vain:
+        took = max(took, *(PATIENCE[flight.awaits] for flight in in_vain)) + fenced
+    return took
 
 
 def _explain(intent: Intent, lab: str, probes: Sequence[Probe]) -> dict[int, Verdict]:
@@ -274,29 +333,48 @@ def _with_reason(verdict: Verdict, reason: Verdict | None) -> Verdict:
     if reason is None:
         return verdict
     seen = f"{verdict.seen}; {reason.seen}" if reason.seen else verdict.seen
-    return Verdict(False, seen, (*verdict.evidence, "and once more, watched all the way:", *reason.evidence))
+    more = [line for line in reason.evidence if line not in seen]
+    if more:
+        more.insert(0, "and once more, watched all the way:")
+    return Verdict(False, seen, (*verdict.evidence, *more))
 
 
-def _run_story(intent: Intent, lab: str, check: Check, verbs: Mapping[str, Verb]) -> tuple[Result, Intent]:
+def _run_story(
+    intent: Intent, lab: str, check: Check, verbs: Mapping[str, Verb], on_failure: OnResult | None
+) -> tuple[Result, Intent]:
     def prove(now: Intent, probe: Probe, quick: bool) -> Verdict:
         with _session(now, lab, [probe]) as session:
-            [verdict] = _prove(session, [probe], quick=quick)
-        if quick or verdict.passed:
-            return verdict
-        return _with_reason(verdict, _explain(now, lab, [probe])[id(probe)])
+            [proof] = _prove(session, [probe], quick=quick)
+        if quick or proof.verdict.passed:
+            return proof.verdict
+        return _with_reason(proof.verdict, _explain(now, lab, [probe])[id(probe)])
+
+    def result(verdict: Verdict) -> Result:
+        seconds = time.monotonic() - begin
+        expected = f"{len(check.steps or ())} steps hold"
+        return Result(
+            check, describe(check), verdict.passed, seconds, expected, verdict.seen, verdict.evidence
+        )
+
+    fallen: list[Result] = []
+
+    def fell(verdict: Verdict) -> None:
+        fallen.append(result(verdict))
+        if on_failure:
+            on_failure(fallen[0])
 
     begin = time.monotonic()
-    verdict, intent = tell(intent, lab, check, verbs, prove)
-    seconds = time.monotonic() - begin
-    expected = f"{len(check.steps or ())} steps hold"
-    name = describe(check)
-    return Result(check, name, verdict.passed, seconds, expected, verdict.seen, verdict.evidence), intent
+    verdict, intent = tell(intent, lab, check, verbs, prove, fell)
+    return fallen[0] if fallen else result(verdict), intent
 
 
 AWAITS: Mapping[str, Awaits] = {"delivered": "answer", "dropped": "nothing", "rejected": "error"}
 
 QUICK = 0.2
 """Seconds of patience with a packet that will be tried again."""
+
+LEARNING = 1.0
+"""Seconds that switches are given to use what they have learned."""
 
 
 def flights_of(session: Session, probe: Probe) -> list[Flight]:

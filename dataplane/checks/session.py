@@ -70,6 +70,8 @@ class Session:
         self.run = secrets.token_bytes(RUN_LENGTH)
         self._numbers = itertools.count(1)
         self._slowest = 0.0
+        self.fenced = 0.0
+        """Seconds that the fences behind the last flights took."""
 
     def __enter__(self) -> Session:
         require(self.lab, self.places.values())
@@ -210,13 +212,15 @@ class Session:
         fault would be gone.
         """
         assert self._fence is not None
-        end = time.monotonic() + MOST
+        begin = time.monotonic()
+        end = begin + MOST
         while True:
             before = sum(flight.progress for flight in flights)
             concerned = {flight.source for flight in flights}
             concerned |= {sighting.place for flight in flights for sighting in flight.arrived}
             towards = {place for flight in flights for place in flight.target.servers}
             self._fence.passes(self._watch, concerned, towards, self._at_least(flights))
+            self.fenced = time.monotonic() - begin
             if sum(flight.progress for flight in flights) == before or time.monotonic() > end:
                 return
 

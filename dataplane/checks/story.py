@@ -2,12 +2,11 @@
 
 What changes the lab (fail, heal, apply, migrate) is done by verbs that the caller brings; a verb that
 changes the intent returns the new one. A story ends at its first step that does not hold, and whatever it
-did to the lab with `fail` is healed.
+did to the lab is undone by the verb `restore`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -47,7 +46,7 @@ class _Told:
     intent: Intent
     evidence: list[str] = field(default_factory=list)
     traffic: list[Traffic] = field(default_factory=list)
-    broken_things: bool = False
+    changed: bool = False
 
 
 class _Fell(Exception):
@@ -55,24 +54,32 @@ class _Fell(Exception):
 
 
 def tell(
-    intent: Intent, lab: str, check: Check, verbs: Mapping[str, Verb], prove: Prove
+    intent: Intent,
+    lab: str,
+    check: Check,
+    verbs: Mapping[str, Verb],
+    prove: Prove,
+    fell: Callable[[Verdict], None],
 ) -> tuple[Verdict, Intent]:
-    """Run a story; its verdict, and the intent as it is now."""
+    """Run a story, leave the lab as it was before, and return its verdict and the intent again.
+
+    `fell` is called with the verdict of a story that does not hold, before anything is healed.
+    """
     told = _Told(intent)
     begin = time.monotonic()
     steps = check.steps or []
-    try:
-        with ExitStack() as stack:
-            stack.callback(_heal, told, verbs)
-            for number, step in enumerate(steps, 1):
-                try:
-                    seen = _step(told, lab, step, verbs, prove, stack)
-                except _Fell as fell:
-                    raise _Fell(f"step {number} ({_name(step)}): {fell}") from None
-                told.evidence.append(f"{time.monotonic() - begin:8.3f} s  {_name(step)}: {seen}")
-    except _Fell as fell:
-        return Verdict(False, str(fell), tuple(told.evidence)), told.intent
-    return Verdict(True, f"all {len(steps)} steps held", tuple(told.evidence)), told.intent
+    with ExitStack() as stack:
+        stack.callback(_restore, told, verbs)
+        for number, step in enumerate(steps, 1):
+            try:
+                seen = _step(told, lab, step, verbs, prove, stack)
+            except _Fell as fall:
+                words = f"step {number} ({_name(step)}): {fall}"
+                verdict = Verdict(False, words, tuple(told.evidence))
+                fell(verdict)
+                return verdict, intent
+            told.evidence.append(f"{time.monotonic() - begin:8.3f} s  {_name(step)}: {seen}")
+    return Verdict(True, f"all {len(steps)} steps held", tuple(told.evidence)), intent
 
 
 def refuse_without_verbs(check: Check, verbs: Mapping[str, Verb]) -> None:
@@ -126,7 +133,7 @@ def _traffic(intent: Intent, lab: str, probe: Probe) -> Traffic:
 
 def _do(told: _Told, lab: str, step: Step, verbs: Mapping[str, Verb]) -> str:
     name = next(verb for verb in VERBS if getattr(step, verb) is not None)
-    told.broken_things |= name == "fail"
+    told.changed = True
     begin = time.monotonic()
     with _listening_for_rarp(told.intent, lab, step) as missing:
         try:
@@ -187,10 +194,9 @@ def _listening_for_rarp(intent: Intent, lab: str, step: Step) -> Iterator[Callab
         sockets.close()
 
 
-def _heal(told: _Told, verbs: Mapping[str, Verb]) -> None:
-    if told.broken_things and "heal" in verbs:
-        with contextlib.suppress(NetctlError):
-            verbs["heal"]("all")
+def _restore(told: _Told, verbs: Mapping[str, Verb]) -> None:
+    if told.changed and "restore" in verbs:
+        verbs["restore"](None)
 
 
 def _name(step: Step) -> str:

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from dataplane.checks.flight import Flight
@@ -46,12 +46,15 @@ class Verdict:
 def judge(probe: Probe, flights: Sequence[Flight]) -> Verdict:
     """The verdict over all flights of one probe."""
     faults = {flight.number: _faults(probe, flight) for flight in flights}
-    evidence = tuple(line for flight in flights[:_MOST_EVIDENCE] for line in _story(flight))
     wrong = [found for found in faults.values() if found]
-    if not wrong:
-        return Verdict(True, _summary(probe.expect, flights), evidence)
-    many = f" ({len(wrong)} of {len(flights)} packets)" if len(flights) > 1 else ""
-    return Verdict(False, wrong[0][0] + many, evidence)
+    if wrong:
+        many = f" ({len(wrong)} of {len(flights)} packets)" if len(flights) > 1 else ""
+        seen = wrong[0][0] + many
+    else:
+        seen = _summary(probe.expect, flights)
+    told = (line for flight in flights[:_MOST_EVIDENCE] for line in _story(flight))
+    # That it never left is all there is to tell of a packet, and `seen` may have told it.
+    return Verdict(not wrong, seen, tuple(line for line in told if line not in seen))
 
 
 def _faults(probe: Probe, flight: Flight) -> list[str]:
@@ -92,18 +95,39 @@ def _wrong_way(probe: Probe, flight: Flight) -> list[str]:
 _MOST_EVIDENCE = 20
 
 
-def flooded(flights: Sequence[Flight]) -> bool:
-    """Whether the only fault may be that a switch did not know the receiver's MAC address (yet).
+def flooded(probe: Probe, flights: Sequence[Flight]) -> bool:
+    """Whether all that is wrong may be that a switch did not know the receiver's MAC address (yet).
 
-    Then it floods the frame to its other ports, rightly (IEEE 802.1Q, 8.8), and NICs that it is not for see
-    it. Once the receiver has answered, this must not happen again.
+    Then it floods the frame to its other ports, rightly (IEEE 802.1Q, 8.8): NICs that it is not for see it,
+    and switches that are not on its way. Once the receiver has answered, this must not happen again.
     """
-    seen = [sighting for flight in flights for sighting in flight.elsewhere]
-    return bool(seen) and all(
-        sighting.stray and sighting.place is not flight.source and sighting.place not in flight.target.servers
-        for flight in flights
-        for sighting in flight.elsewhere
-    )
+    copies = False
+    for flight in flights:
+        for_us = [each for each in flight.elsewhere if not _flooded_to(flight, each)]
+        if _wrong_way(probe, flight):
+            if not _forks(flight):
+                return False
+            copies = True
+        copies |= len(for_us) < len(flight.elsewhere)
+        bare = replace(flight, elsewhere=for_us)
+        if _EXPECTED[probe.expect](bare) or _wrong_source(probe, bare):
+            return False
+    return copies
+
+
+def _flooded_to(flight: Flight, sighting: Sighting) -> bool:
+    """A NIC saw it whose node does not take it."""
+    place = sighting.place
+    return sighting.stray and place is not flight.source and place not in flight.target.servers
+
+
+def _forks(flight: Flight) -> bool:
+    """Whether a host or switch put it out at more than one port."""
+    ways: dict[str, set[str]] = {}
+    for each in flight.waypoints:
+        if each.outgoing and flight.is_request(each.packet):
+            ways.setdefault(each.place.node, set()).add(each.place.device)
+    return any(len(devices) > 1 for devices in ways.values())
 
 
 def _not_delivered(flight: Flight) -> list[str]:

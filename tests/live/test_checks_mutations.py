@@ -216,3 +216,21 @@ def test_which_way_it_goes(lab: Lab, first_lab: dict[str, Any]) -> None:
     assert [sum(result.passed for result in found[at : at + 2]) for at in (0, 2)] == [1, 1], found
     assert found[-1].passed, found[-1]
     assert all("instead of" in result.seen for result in found if not result.passed), found
+
+
+def test_a_packet_that_fresh_switches_flood_goes_no_other_way(lab: Lab, first_lab: dict[str, Any]) -> None:
+    """Right after a change the MAC tables are empty, and every switch sees the first packet."""
+    rack = Broken(lab, first_lab)
+    checks = [Check.model_validate({"from": "web1", "to": "web2", "via": ["tor1"], "on_uplink": "eth0"})]
+    file = rack.intent.file.model_copy(update={"checks": checks})
+    intent = dataclasses.replace(rack.intent, file=file)
+    for _ in range(5):
+        for node in ("hv1", "hv2", "tor1", "tor2"):
+            for bridge in lab.tool(node, "ovs-vsctl", "list-br").split():
+                lab.tool(node, "ovs-appctl", "fdb/flush", bridge)
+        [result] = run_checks(intent, lab.name)
+        assert result.passed, (result.seen, result.evidence)
+    wrong = checks[0].model_copy(update={"via": ["tor2"]})
+    intent = dataclasses.replace(rack.intent, file=file.model_copy(update={"checks": [wrong]}))
+    [result] = run_checks(intent, lab.name)
+    assert "crossed tor1 instead of tor2" in result.seen

@@ -189,9 +189,39 @@ def test_arp(fly: Fly, see: See, known: dict[str, Place]) -> None:
 
 
 def test_flooded(fly: Fly, see: See) -> None:
+    probe = Probe()
     flight = good(fly, see)
-    assert not flooded([flight])
+    assert not flooded(probe, [flight])
     flight.elsewhere = [see(flight, "w3/0", 1, stray=True)]
-    assert flooded([flight])
+    assert flooded(probe, [flight])
+    assert flooded(probe, [good(fly, see), flight])
+    lost = fly("w1", "w2")
+    assert not flooded(probe, [lost, flight]), "another fault is none that goes away by itself"
     flight.elsewhere.append(see(flight, "w3/0", 1))
-    assert not flooded([flight])
+    assert not flooded(probe, [flight])
+
+
+def test_flooded_to_other_switches(fly: Fly, see: See) -> None:
+    probe = Probe(via=["tor1"])
+    flight = good(fly, see)
+    flight.waypoints = [see(flight, "tor1 hv1.eth0", 0.1), see(flight, "tor1 hv2.eth0", 0.2, outgoing=True)]
+    assert verdict("delivered", flight, via=["tor1"]).passed
+    assert not flooded(probe, [flight])
+    flight.waypoints += [see(flight, "tor1 tor2.0", 0.2, outgoing=True), see(flight, "tor2 tor1.0", 0.3)]
+    assert "crossed tor1, tor2 instead of tor1" in verdict("delivered", flight, via=["tor1"]).seen
+    assert flooded(probe, [flight])
+    flight.arrived = []
+    assert not flooded(probe, [flight])
+    detour = good(fly, see)
+    detour.waypoints = [
+        see(detour, "tor1 hv1.eth0", 0.1),
+        see(detour, "tor1 tor2.0", 0.2, outgoing=True),
+        see(detour, "tor2 tor1.0", 0.3),
+    ]
+    assert not flooded(probe, [detour]), "it went one way, and that was the wrong one"
+
+
+def test_that_it_never_left_is_told_once(fly: Fly) -> None:
+    found = verdict("delivered", fly("w1", "w2", left=0))
+    assert found.seen.startswith("never left w1/0: ") and found.evidence == ()
+    assert verdict("dropped", fly("w1", "w2", left=0)).evidence == ()
