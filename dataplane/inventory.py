@@ -87,7 +87,7 @@ class Node:
     """A node and its layer 3 configuration: addresses by device, and routes.
 
     `mac` is that of a host's br0; `bonds` are a host's bonds of several uplinks, and `bridges` the bridges of
-    a host or switch that learn MAC addresses.
+    a host or switch that learn MAC addresses. `stopped` are roles of daemons that are not to run.
     """
 
     name: str
@@ -97,6 +97,7 @@ class Node:
     mac: str | None = None
     bonds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     bridges: tuple[str, ...] = ()
+    stopped: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,16 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pyroute2 import IPRoute
 
 from dataplane import buffers, daemons, netns, processes, stack, store
 from dataplane.bonds import Bond, bond
-from dataplane.daemons import Runner
+from dataplane.daemons import Daemon, Runner
 from dataplane.engine import Engine
 from dataplane.inventory import CENTRAL, KIND_WORDS, Device, Inventory, Link, Node
 from dataplane.processes import Process
@@ -37,6 +37,12 @@ WORKERS = 16
 
 DEVICE_LIMIT = 30.0
 """Seconds until ovs-vswitchd must have made br0."""
+
+_SWITCHING = {daemons.OVSDB.role, daemons.VSWITCHD.role}
+"""Daemons without which a node neither takes configuration nor forwards."""
+
+MEMBER_LIMIT = 5.0
+"""Seconds that a bond may take to use an uplink with carrier again; LACP takes three of them at most."""
 
 ROOM_OF_NODE = 128 << 10
 """Octets on disk for a node's databases and logs; 60 to 90 KiB are used when a lab has just come up."""
@@ -81,13 +87,14 @@ class Rack:
         return self.inventory.lab
 
     def endpoints(self) -> Endpoints:
-        """Where the lab's databases answer."""
+        """Where the lab's databases answer; a switch that is stopped on purpose takes no configuration."""
         return Endpoints(
             self.runner.remote(CENTRAL, daemons.NORTHBOUND),
             self.runner.remote(CENTRAL, daemons.SOUTHBOUND),
             {
                 node.name: self.runner.remote(node.name, "db")
                 for node in self.inventory.of_kind("host", "switch")
+                if not node.stopped & _SWITCHING
             },
         )
 
@@ -121,9 +128,14 @@ class Rack:
         ]
         store.require_space(self.lab, ROOM_OF_NODE * (1 + len(fresh)))
 
-    def observe(self) -> Observed:
-        """Read the namespaces, devices and processes of the lab."""
-        there = owned(self.lab)
+    @property
+    def silent(self) -> set[str]:
+        """Nodes with a daemon that is stopped on purpose: nothing is to be expected of them."""
+        return {node.name for node in self.inventory.nodes.values() if node.stopped}
+
+    def observe(self, nodes: Collection[str] | None = None) -> Observed:
+        """Read the namespaces, devices and processes of the lab, or of some of its nodes."""
+        there = [node for node in owned(self.lab) if nodes is None or node in nodes]
         snapshots = {node: netns.inside(self.inventory.namespace(node), stack.snapshot) for node in there}
         return Observed(snapshots, running(self.lab, there))
 
@@ -138,8 +150,11 @@ class Rack:
             alive = daemons.roles_of(observed.running.get(node.name, ()))
             changes += [
                 Change("+", node.name, f"daemon {daemon.role} is not running")
-                for daemon in daemons.ALL.get(node.kind, ())
+                for daemon in _wanted(node, daemons.ALL.get(node.kind, ()))
                 if daemon.role not in alive
+            ]
+            changes += [
+                Change("-", node.name, f"daemon {role} runs") for role in sorted(node.stopped & alive)
             ]
             changes += [Change("~", node.name, text) for text in self._layer3_difference(node, seen)]
         for link in self.inventory.links:
@@ -176,13 +191,17 @@ class Rack:
         self.runner.prepare(
             (node.name, node.kind) for node in self.inventory.nodes.values() if node.kind in daemons.ALL
         )
+        self._stop(observed)
         progress("databases and switches")
         with _pool() as pool:
             # Central first: it takes longest, and everybody else waits for it in the end.
             order = self.inventory.of_kind("central") + self.inventory.of_kind("host", "switch")
             started = [
                 pool.submit(
-                    self.runner.start, node.name, daemons.BASE[node.kind], observed.running.get(node.name, ())
+                    self.runner.start,
+                    node.name,
+                    _wanted(node, daemons.BASE[node.kind]),
+                    observed.running.get(node.name, ()),
                 )
                 for node in order
             ]
@@ -205,12 +224,16 @@ class Rack:
                     pool.submit(
                         self.runner.start,
                         node.name,
-                        (daemons.CONTROLLER,),
+                        _wanted(node, (daemons.CONTROLLER,)),
                         observed.running.get(node.name, ()),
                     )
                     for node in hosts
                 ]
-                + [pool.submit(self._address_host, node) for node in hosts if "br0" in node.addresses]
+                + [
+                    pool.submit(self._address_host, node)
+                    for node in hosts
+                    if "br0" in node.addresses and not node.stopped & _SWITCHING
+                ]
             )
 
     def warm(self, observed: Observed, changed: bool) -> None:
@@ -220,13 +243,66 @@ class Rack:
         `changed`: NICs or links may be elsewhere than the switches learned.
         """
         hosts = [node for node in self.inventory.of_kind("host") if "br0" in node.addresses]
+        there = [node for node in self.inventory.of_kind("host", "switch") if not node.stopped & _SWITCHING]
         with _pool() as pool:
-            _all([pool.submit(self._settle_bonds, node, observed) for node in self.inventory.of_kind("host")])
-            work = [pool.submit(self._warm_host, node, hosts) for node in hosts]
+            _all([pool.submit(self._settle_bonds, node, observed) for node in there if node.bonds])
+            work = [pool.submit(self._warm_host, node, hosts) for node in there if node in hosts]
             work.append(pool.submit(self._enlarge_buffers))
             if changed:
-                work += [pool.submit(self._forget, node) for node in self.inventory.of_kind("host", "switch")]
+                work += [pool.submit(self._forget, node) for node in there]
             _all(work)
+
+    def break_down(self, observed: Observed) -> None:
+        """Stop the daemons and set the devices up or down that differ in what was observed; nothing else.
+
+        What breaks without warning: no table is flushed, nobody is told.
+        """
+        self._stop(observed)
+        for node, seen in observed.snapshots.items():
+            work = [
+                (device, seen.devices[device.name])
+                for device in self._devices.get(node, ())
+                if device.name in seen.devices and seen.devices[device.name].up != device.up
+            ]
+            if work:
+                netns.inside(
+                    self.inventory.namespace(node),
+                    lambda work=work: _set_states(work),  # type: ignore[misc]
+                )
+
+    def recover(self) -> None:
+        """Wait until each bond has taken back the uplinks that have carrier again."""
+        with _pool() as pool:
+            _all(
+                [
+                    pool.submit(self._await_members, node, name)
+                    for node in self.inventory.of_kind("host")
+                    if not node.stopped & _SWITCHING
+                    for name in node.bonds
+                ]
+            )
+
+    def _await_members(self, node: Node, name: str) -> None:
+        deadline = time.monotonic() + MEMBER_LIMIT
+        while time.monotonic() < deadline:
+            state = bond(self.runner, node.name, name)
+            seen = netns.inside(self.inventory.namespace(node.name), stack.snapshot).devices
+            if state is None or all(
+                enabled or not (member in seen and seen[member].carrier)
+                for member, enabled in state.members.items()
+            ):
+                return
+            time.sleep(0.02)
+
+    def _stop(self, observed: Observed) -> None:
+        """End the daemons that are not to run."""
+        processes.end(
+            process.pid
+            for node in self.inventory.nodes.values()
+            if node.stopped
+            for process in observed.running.get(node.name, ())
+            if daemons.roles_of([process]) & node.stopped
+        )
 
     def prune(self, observed: Observed) -> None:
         """Remove the nodes and devices that the intent no longer has."""
@@ -455,6 +531,17 @@ def _device_difference(device: Device, seen: Seen) -> list[str]:
     if device.up != seen.up:
         words.append(f"it is {'up' if seen.up else 'down'}")
     return words
+
+
+def _wanted(node: Node, started: Iterable[Daemon]) -> list[Daemon]:
+    """Those of the daemons that are to run."""
+    return [daemon for daemon in started if daemon.role not in node.stopped]
+
+
+def _set_states(work: Iterable[tuple[Device, Seen]]) -> None:
+    with stack.Stack() as here:
+        for device, seen in work:
+            here.configure_device(replace(device, mac=None, mtu=seen.mtu), seen)
 
 
 class _Handles:

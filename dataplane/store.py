@@ -29,7 +29,8 @@ ROOT = Path("/run/netctl")
 class Record:
     """What is known about a lab: the intent that it has or is on the way to.
 
-    `state` is `changing` from before the first change until the result is verified, then `ready`.
+    `state` is `changing` from before the first change until the result is verified, then `ready`. `faults` are
+    what was broken on purpose and not yet healed (netctl.model.fault).
     """
 
     name: str
@@ -38,6 +39,7 @@ class Record:
     engine: str
     assignments: Assignments = field(default_factory=Assignments)
     state: str = "changing"
+    faults: tuple[str, ...] = ()
 
     def with_state(self, state: str) -> Record:
         """The same record in another state."""
@@ -66,7 +68,8 @@ def read(lab: str) -> Record | None:
         data: dict[str, Any] = json.loads((directory(lab) / "lab.json").read_text())
         kept = data.pop("assignments")
         nics = {name: (int(n), str(mac), str(ip)) for name, (n, mac, ip) in kept.pop("nics").items()}
-        return Record(**data, assignments=Assignments(nics=nics, **kept))
+        faults = tuple(str(fault) for fault in data.pop("faults", ()))
+        return Record(**data, assignments=Assignments(nics=nics, **kept), faults=faults)
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

@@ -10,7 +10,7 @@ Every function takes `Databases`, to keep connections from one call to the next,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from netctl.compile import Names
@@ -76,25 +76,30 @@ def withdraw(desired: State, where: Where, interfaces: Mapping[str, Iterable[str
         converge(without(desired, interfaces), where)
 
 
-def wait_ready(intent: Intent, where: Where, limit: float, *, prefix: str = "") -> None:
+def wait_ready(
+    intent: Intent, where: Where, limit: float, *, prefix: str = "", silent: Collection[str] = ()
+) -> None:
     """Wait until every enabled NIC is bound on its host and every host has all flows installed.
 
     ChangeError after `limit` seconds, with what is missing. Also removes what hosts that are gone left behind
-    in OVN.
+    in OVN. Nothing is expected of the nodes that are `silent`.
     """
-    expected = _expected(intent, Names(prefix))
+    names = Names(prefix)
+    expected = _expected(intent, names, silent)
     with _opened(where, intent.name) as databases:
-        remove_stale_chassis(databases, expected.chassis)
+        remove_stale_chassis(databases, [names.chassis(host) for host in intent.hosts])
         wait_until_ready(databases, expected, limit)
         hear_from_all(databases, expected, limit)
 
 
-def unbound(intent: Intent, where: Where, *, prefix: str = "") -> dict[str, str]:
+def unbound(
+    intent: Intent, where: Where, *, prefix: str = "", silent: Collection[str] = ()
+) -> dict[str, str]:
     """Which enabled NICs are not bound or lack flows, by vm/index, each with the reason. Waits for nothing.
 
-    Databases that do not answer count as if they were empty.
+    Databases that do not answer count as if they were empty. NICs of `silent` hosts are left out.
     """
-    expected = _expected(intent, Names(prefix))
+    expected = _expected(intent, Names(prefix), silent)
     with _opened(where, intent.name) as databases:
         missing = unready_ports(databases, expected)
     names = Names(prefix)
@@ -112,14 +117,16 @@ def verify(desired: State, where: Where) -> None:
         )
 
 
-def _expected(intent: Intent, names: Names) -> Expected:
-    chassis = {names.chassis(host): host for host in intent.hosts}
+def _expected(intent: Intent, names: Names, silent: Collection[str] = ()) -> Expected:
+    chassis = {names.chassis(host): host for host in intent.hosts if host not in silent}
     ports = {
         names.nic(port): (port.host, port.tap)
         for port in intent.ports
-        if port.enabled and intent.file.subnets[port.subnet].type in OVN_TYPES
+        if port.enabled and port.host not in silent and intent.file.subnets[port.subnet].type in OVN_TYPES
     }
-    return Expected(chassis, ports, [*intent.hosts, *intent.switches])
+    return Expected(
+        chassis, ports, [node for node in (*intent.hosts, *intent.switches) if node not in silent]
+    )
 
 
 @contextmanager

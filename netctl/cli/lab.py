@@ -54,6 +54,12 @@ def _show_changed(report: Report, took: float, json: bool) -> None:
         output.say(f"{report.lab} is ready ({output.seconds(took)})")
     else:
         output.say(f"{report.lab} is ready; {output.plural(count, 'change')} made ({output.seconds(took)})")
+    _say_faults(report)
+
+
+def _say_faults(report: Report) -> None:
+    if report.faults:
+        output.say(f"broken on purpose, and left so: {', '.join(report.faults)} (`netctl heal all` mends it)")
 
 
 def plan(file: File, json: Json = False) -> None:
@@ -75,6 +81,8 @@ def plan(file: File, json: Json = False) -> None:
         output.say(
             f"{output.plural(count, 'thing')} to {verb} in {report.lab}; `netctl apply {file}` does it"
         )
+    if not json:
+        _say_faults(report)
     raise typer.Exit(PENDING if count else 0)
 
 
@@ -83,6 +91,7 @@ def _report(report: Report) -> dict[str, object]:
         "lab": report.lab,
         "exists": report.exists,
         "changes": [change.to_json() for change in report.changes],
+        "faults": list(report.faults),
         "warnings": output.problems(report.warnings),
     }
 

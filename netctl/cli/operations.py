@@ -8,9 +8,10 @@ Kill it anywhere: every step asks what is there first, so the same command finis
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +43,13 @@ class Change:
 
 @dataclass(frozen=True)
 class Report:
-    """What was, or would be, changed. `exists`: the lab was there before."""
+    """What was, or would be, changed. `exists`: the lab was there before; `faults`: what stays broken in it."""
 
     lab: str
     exists: bool
     changes: Sequence[Change]
     warnings: Sequence[Problem] = ()
+    faults: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,131 @@ def plan(path: Path) -> Report:
     from netctl import reconcile
 
     intent, record = _with_record(intents.load(path))
+    faults = _faults(intent, record)
     rack = _rack(intent, record)
     observed = rack.observe()
     rack.refuse_foreign(observed)
     exists = record is not None or (store.directory(intent.name) / "lock").exists()
     preview = reconcile.preview(_compile(intent, rack), rack.reachable())
     changes = _from_rack(rack.difference(observed)) + _from_plan(preview)
-    return Report(intent.name, exists, changes, intent.warnings)
+    return Report(intent.name, exists, changes, intent.warnings, faults)
+
+
+def fail(lab: str | None, fault: str, progress: Progress) -> list[str]:
+    """Break something of a lab, at once and without warning, until it is healed; returns all that is broken.
+
+    Args:
+        lab: the lab's name; None: the only one.
+        fault: what to break, such as `link hv1 eth0` (netctl.model.fault).
+        progress: told what is being done.
+
+    Raises:
+        InputError: there is no such lab, or no such thing in it.
+        ConflictError: another netctl is changing the lab.
+    """
+    from dataplane import faults, store
+    from netctl import intent as intents
+
+    running = locate(lab)
+    with store.locked(running.name):
+        running = locate(running.name)
+        broken = intents.fault(running.intent, fault)
+        progress(f"breaking {broken}")
+        record = replace(running.record, faults=tuple(dict.fromkeys((*running.record.faults, str(broken)))))
+        store.write(record)
+        rack = _rack(running.intent, record)
+        rack.break_down(rack.observe(faults.concerned(running.intent, [broken])))
+    return list(record.faults)
+
+
+def heal(lab: str | None, fault: str, progress: Progress) -> list[str]:
+    """Mend what `fail` broke, or "all" of it, and wait until the lab is ready; returns what is left broken.
+
+    What is not broken needs no healing, and is no error. Raises as `fail`, and ChangeError.
+    """
+    from dataplane import faults, store
+    from netctl import intent as intents
+
+    running = locate(lab)
+    with store.locked(running.name):
+        running = locate(running.name)
+        intent, broken = running.intent, _faults(running.intent, running.record)
+        healed = list(broken) if fault == "all" else [str(intents.fault(intent, fault))]
+        there = [intents.fault(intent, each) for each in healed if each in broken]
+        record = replace(running.record, faults=tuple(each for each in broken if each not in healed))
+        if not there:
+            return list(record.faults)
+        progress("mending " + ", ".join(map(str, there)))
+        rack = _rack(intent, record)
+        if faults.stops_daemons(there):
+            _change(rack, intent, _compile(intent, rack), record, progress)
+        else:
+            store.write(record)
+            rack.break_down(rack.observe(faults.concerned(intent, there)))
+            rack.recover()
+    return list(record.faults)
+
+
+def patch(lab: str, changes: Mapping[str, Any], progress: Progress) -> Report:
+    """Change a running lab by a patch of its file (netctl.intent.patches); its file on disk stays as it is.
+
+    Raises InputError when the lab would not be right with it, and then changes nothing.
+    """
+    from dataplane import store
+    from netctl import intent as intents
+
+    with store.locked(lab):
+        running = locate(lab)
+        text = intents.patched(running.intent, changes)
+        return _move(running, text, running.record.faults, progress)
+
+
+def verbs(lab: str) -> Mapping[str, Callable[[Any], Intent | None]]:
+    """What stories do to a running lab (dataplane.checks.story); `restore` makes it what it is now."""
+    from dataplane import store
+
+    before = locate(lab).record
+
+    def quiet(_: str) -> None: ...
+
+    def restore(_: object) -> Intent:
+        now = locate(lab).record
+        for fault in set(now.faults) - set(before.faults):
+            heal(lab, fault, quiet)
+        with store.locked(lab):
+            running = locate(lab)
+            if (running.record.text, running.record.faults) != (before.text, before.faults):
+                _move(running, before.text, before.faults, quiet)
+        return locate(lab).intent
+
+    def break_(fault: str) -> None:
+        fail(lab, fault, quiet)
+
+    def mend(fault: str) -> None:
+        heal(lab, fault, quiet)
+
+    def change(changes: Mapping[str, Any]) -> Intent:
+        patch(lab, changes, quiet)
+        return locate(lab).intent
+
+    return {
+        "fail": break_,
+        "heal": mend,
+        "apply": change,
+        "restore": restore,
+    }
+
+
+def _move(running: Running, text: str, faults: Sequence[str], progress: Progress) -> Report:
+    """Make a lab, whose lock is held, what a text says, with these faults."""
+    from netctl import intent as intents
+
+    intent = intents.loads(text, running.record.file, running.record.assignments)
+    record = replace(running.record, text=text, assignments=intent.assignments, faults=tuple(faults))
+    record = replace(record, faults=_faults(intent, record), state="changing")
+    rack = _rack(intent, record)
+    changes = _change(rack, intent, _compile(intent, rack), record, progress)
+    return Report(intent.name, True, changes, intent.warnings, record.faults)
 
 
 def down(lab: str | None, all_labs: bool, progress: Progress) -> list[str]:
@@ -198,13 +318,16 @@ def _bring(path: Path, progress: Progress, same_file: bool) -> Report:
                 )
             rack = _rack(intent, record)
             desired = _compile(intent, rack)
-            target = Record(intent.name, str(path.resolve()), text, _engine_of(rack), intent.assignments)
+            faults = _faults(intent, record)
+            target = Record(
+                intent.name, str(path.resolve()), text, _engine_of(rack), intent.assignments, faults=faults
+            )
             changes = _change(rack, intent, desired, target, progress)
         except BaseException:
             if new and not owned(written.name):
                 store.remove(written.name)  # it failed before anything else was made
             raise
-    return Report(intent.name, record is not None, changes, intent.warnings)
+    return Report(intent.name, record is not None, changes, intent.warnings, faults)
 
 
 def _change(rack: Rack, intent: Intent, desired: State, target: Record, progress: Progress) -> list[Change]:
@@ -229,7 +352,7 @@ def _change(rack: Rack, intent: Intent, desired: State, target: Record, progress
         rack.activate(observed, progress)
         rack.prune(observed)
         progress("waiting until every port is bound and every flow is in")
-        reconcile.wait_ready(intent, databases, READY_LIMIT)
+        reconcile.wait_ready(intent, databases, READY_LIMIT, silent=rack.silent)
         rack.warm(observed, changed=bool(changes))
         if changes:
             progress("verifying")
@@ -266,10 +389,24 @@ def _intent_of(record: Record) -> Intent:
 
 def _rack(intent: Intent, record: Record | None) -> Rack:
     from dataplane import engine
+    from dataplane.faults import afflicted
     from dataplane.inventory import inventory
     from dataplane.rack import Rack
+    from netctl.model.fault import Fault
 
-    return Rack(inventory(intent), engine.find(record.engine if record else None))
+    broken = [Fault.parse(text) for text in _faults(intent, record)]
+    return Rack(afflicted(inventory(intent), intent, broken), engine.find(record.engine if record else None))
+
+
+def _faults(intent: Intent, record: Record | None) -> tuple[str, ...]:
+    """What is broken on purpose in a lab; a fault of what the intent no longer has is gone."""
+    from netctl import intent as intents
+
+    there = []
+    for text in record.faults if record else ():
+        with contextlib.suppress(InputError):
+            there.append(str(intents.fault(intent, text)))
+    return tuple(there)
 
 
 def _engine_of(rack: Rack) -> str:
@@ -280,7 +417,12 @@ def _engine_of(rack: Rack) -> str:
 def _compile(intent: Intent, rack: Rack) -> State:
     from netctl.compile import compile_intent
 
-    return compile_intent(intent, southbound=rack.endpoints().southbound)
+    endpoints = rack.endpoints()
+    desired = compile_intent(intent, southbound=endpoints.southbound)
+    # A node whose switch is stopped on purpose gets its configuration when that is healed.
+    return replace(
+        desired, nodes={name: rows for name, rows in desired.nodes.items() if name in endpoints.nodes}
+    )
 
 
 def _from_rack(changes: Sequence[Any]) -> list[Change]:

@@ -60,6 +60,25 @@ def complete_file(incomplete: str) -> list[str]:
     return found
 
 
+FAULTS = ("link", "switch", "host", "daemon")
+
+
+def complete_fault(context: typer.Context, incomplete: str) -> list[str]:
+    """What can break, then the node, then what of it as far as directories tell."""
+    written = list(context.params.get("what") or ())
+    if not written:
+        return [kind for kind in FAULTS if kind.startswith(incomplete)]
+    if len(written) == 1:
+        return complete_node(context, incomplete)
+    return []
+
+
+def complete_heal(context: typer.Context, incomplete: str) -> list[str]:
+    """As `complete_fault`, and `all`."""
+    every = ["all"] if not context.params.get("what") and "all".startswith(incomplete) else []
+    return every + complete_fault(context, incomplete)
+
+
 def complete_check(context: typer.Context, incomplete: str) -> list[str]:
     """Names of the checks in the file that was given, read line by line rather than as YAML."""
     file = context.params.get("file")

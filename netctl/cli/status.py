@@ -38,7 +38,8 @@ def gather(running: Running) -> dict[str, Any]:
 
     intent, rack = running.intent, running.rack
     observed = rack.observe()
-    unbound = reconcile.unbound(intent, rack.reachable())
+    unbound = reconcile.unbound(intent, rack.reachable(), silent=rack.silent)
+    faults = list(running.record.faults)
     trouble = [str(change) for change in rack.difference(observed)]
 
     def alive(node: str, kind: Any) -> dict[str, bool]:
@@ -97,7 +98,7 @@ def gather(running: Running) -> dict[str, Any]:
     return {
         "lab": running.name,
         "title": intent.file.title,
-        "state": running.record.state if not trouble and not unbound else "degraded",
+        "state": running.record.state if not trouble and not unbound and not faults else "degraded",
         "file": running.record.file,
         "engine": {
             "name": rack.runner.engine.name,
@@ -114,6 +115,7 @@ def gather(running: Running) -> dict[str, Any]:
             | {"ip": str(machine.definition.ip) if machine.definition.ip else None}
             for name, machine in intent.machines.items()
         ],
+        "faults": faults,
         "trouble": trouble + [reason for _, reason in sorted(unbound.items())],
     }
 
@@ -172,6 +174,11 @@ def show(report: dict[str, Any]) -> None:
             ("machine", "switch", "VLAN", "address"),
             [(m["name"], m["switch"], m["vlan"], m["ip"]) for m in report["machines"]],
         )
+    if report["faults"]:
+        output.heading("broken on purpose")
+        for line in report["faults"]:
+            output.say(f"  {line}", style="yellow")
+        output.say("`netctl heal all` mends it")
     if report["trouble"]:
         output.heading("trouble")
         for line in report["trouble"]:

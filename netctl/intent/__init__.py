@@ -5,13 +5,15 @@ Importing this costs nothing; the parser and the models are imported when first 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from netctl.model.fault import Fault
     from netctl.model.intent import Assignments, Intent, LabFile
 
-__all__ = ["assign", "dump", "load", "loads", "reassign", "schema"]
+__all__ = ["assign", "dump", "fault", "load", "loads", "patched", "reassign", "schema"]
 
 
 def load(path: Path | str, assignments: Assignments | None = None, *, supported_only: bool = True) -> Intent:
@@ -47,6 +49,20 @@ def reassign(intent: Intent, assignments: Assignments) -> Intent:
     from netctl.intent import stages
 
     return stages.reassign(intent, assignments)
+
+
+def patched(intent: Intent, patch: Mapping[str, Any]) -> str:
+    """The YAML of the intent's file with a patch put in: see netctl.intent.patches."""
+    from netctl.intent.patches import patched as put_in
+
+    return put_in(intent.file, patch)
+
+
+def fault(intent: Intent, text: str) -> Fault:
+    """What `text` (`link hv1 eth0`) breaks. InputError, with the nearest name, when the lab has no such thing."""
+    from netctl.intent.references import fault as find
+
+    return find(intent, text)
 
 
 def dump(what: LabFile | Intent) -> str:

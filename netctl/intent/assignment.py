@@ -47,12 +47,14 @@ def assign(lab: LabFile, assignments: Assignments | None = None) -> Assignments:
     """Assignments for everything that the file leaves open. Raises InputError when a pool is exhausted."""
     given = assignments or Assignments()
     placement, slots = _placement(lab, given)
+    nics, routers = _nics(lab, given)
     return Assignments(
         hosts=_hosts(lab, given.hosts),
         placement=placement,
-        nics=_nics(lab, given.nics),
+        nics=nics,
         machines=_machines(lab, given.machines),
         slots=slots,
+        routers=routers,
     )
 
 
@@ -196,7 +198,9 @@ class _Slots:
 # --- NICs and machines ---------------------------------------------------------------------------
 
 
-def _nics(lab: LabFile, given: Mapping[str, tuple[int, str, str]]) -> dict[str, tuple[int, str, str]]:
+def _nics(lab: LabFile, assigned: Assignments) -> tuple[dict[str, tuple[int, str, str]], dict[str, str]]:
+    """Numbers, MAC and IP addresses of the NICs, and the addresses of VPCs in their external subnets."""
+    given = assigned.nics
     every = {
         f"{vm}/{index}": nic
         for vm, definition in lab.vms.items()
@@ -213,12 +217,22 @@ def _nics(lab: LabFile, given: Mapping[str, tuple[int, str, str]]) -> dict[str, 
     for name, nic in every.items():
         if not isinstance(nic.ip, IPv4Address) and nic.subnet in of_subnet:
             of_subnet[nic.subnet].append(name)
+    routers = [
+        f"{vpc}/{external.subnet}"
+        for vpc, definition in lab.vpcs.items()
+        for external in definition.external
+        if external.router_ip is None and external.subnet in lab.subnets
+    ]
+    for name in routers:
+        of_subnet[name.partition("/")[2]].append(name)
+    before = {**assigned.routers, **{name: entry[2] for name, entry in given.items()}}
     addresses: dict[str, str] = {}
     taken = defaults.taken(lab)
     for subnet, names in of_subnet.items():
         if names and lab.subnets[subnet].cidr is not None:
-            addresses |= _addresses(lab, subnet, names, taken[subnet], given)
-    return {name: (numbers[name], macs.get(name, ""), addresses.get(name, "")) for name in sorted(every)}
+            addresses |= _addresses(lab, subnet, names, taken[subnet], before)
+    nics = {name: (numbers[name], macs.get(name, ""), addresses.get(name, "")) for name in sorted(every)}
+    return nics, {name: addresses[name] for name in sorted(routers) if name in addresses}
 
 
 def _addresses(
@@ -226,7 +240,7 @@ def _addresses(
     subnet: str,
     names: list[str],
     claimed: set[IPv4Address],
-    given: Mapping[str, tuple[int, str, str]],
+    given: Mapping[str, str],
 ) -> dict[str, str]:
     ranges = [(int(part.first), int(part.last)) for part in defaults.pool(lab.subnets[subnet])]
     used = {int(address) for address in claimed}
@@ -234,12 +248,12 @@ def _addresses(
     ordered = sorted(names)
     for name in ordered:
         try:
-            address = int(IPv4Address(given[name][2]))
+            address = int(IPv4Address(given[name]))
         except (KeyError, ValueError):
             continue
         if address not in used and any(first <= address <= last for first, last in ranges):
             used.add(address)
-            result[name] = given[name][2]
+            result[name] = given[name]
     free = _free(ranges, used)
     for name in ordered:
         if name not in result:

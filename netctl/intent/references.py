@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
-from netctl.intent import defaults
+from netctl.errors import InputError
+from netctl.intent import defaults, patches
 from netctl.intent.findings import SECTIONS, Findings
 from netctl.intent.grammar import nearest, path_text
 from netctl.intent.walk import Patterns
 from netctl.model.base import show
-from netctl.model.intent import LabFile
+from netctl.model.fault import Fault
+from netctl.model.intent import Intent, LabFile
 
 PROTOCOLS = ("tcp", "udp", "icmp", "icmp6", "any")
 """What a service can be without a group."""
@@ -70,6 +72,23 @@ class Names:
         unclear |= {"cluster"} if ("clusters",) in findings.broken else set()
         unclear |= {"virtual switch"} if ("virtual_switches",) in findings.broken else set()
         return cls(by_kind, nics, uplinks, {frozenset(link) for link in defaults.links(lab)}, unclear)
+
+    @classmethod
+    def of_intent(cls, intent: Intent) -> Names:
+        """What a right intent names."""
+        lab = intent.file
+        by_kind: dict[str, dict[str, None]] = {
+            kind: dict.fromkeys(getattr(lab, section)) for kind, section in SECTIONS.items()
+        }
+        by_kind["switch"] = dict.fromkeys(intent.switches)
+        by_kind["host"] = dict.fromkeys(intent.hosts)
+        return cls(
+            by_kind,
+            {name: len(vm.nics) for name, vm in lab.vms.items()},
+            {name: list(host.nics) for name, host in intent.hosts.items()},
+            {frozenset(link) for link in intent.links},
+            set(),
+        )
 
     def unknown(self, kind: str, name: str) -> Finding:
         """What is wrong with `name` as the name of such a thing."""
@@ -319,6 +338,14 @@ def _fault(text: str, names: Names) -> Finding:
     return f"the host `{rest[0]}` has no NIC `{show(rest[1])}`", f"its NICs are {', '.join(known_nics)}"
 
 
+def fault(intent: Intent, text: str) -> Fault:
+    """See netctl.intent.fault."""
+    finding = _fault(text, Names.of_intent(intent))
+    if finding is not None:
+        raise InputError(finding[0], f"{finding[1][:1].upper()}{finding[1][1:]}.")
+    return Fault.parse(text)
+
+
 def _healed(text: str, names: Names) -> Finding:
     return None if text == "all" else _fault(text, names)
 
@@ -404,8 +431,9 @@ def check(lab: LabFile, findings: Findings) -> None:
     """Adds a problem for every reference to something that is not there."""
     names = Names.of(findings, lab)
     wrong = {path for path in findings.broken if isinstance(findings.written(*path), str)}
+    later = set(patches.later_steps(lab))
     for path, judge, value in REFERENCES.find(findings.document.data):
-        if not isinstance(value, str) or path in wrong:
+        if not isinstance(value, str) or path in wrong or path[:4] in later:
             continue
         finding = judge(value, names)
         if finding is not None:

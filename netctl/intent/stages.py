@@ -8,17 +8,20 @@ With problems, everything found is raised at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 from netctl.errors import InputError, Problem
-from netctl.intent import defaults, grammar, references, rules, source, supported
+from netctl.intent import defaults, grammar, patches, references, rules, source, supported
 from netctl.intent.assignment import HOST_NETWORK, assign, host_address, host_mac
 from netctl.intent.findings import Findings
 from netctl.model import collector
-from netctl.model.intent import Assignments, Hypervisor, Intent, LabFile, Machine, Port
+from netctl.model.intent import Assignments, Gateway, Hypervisor, Intent, LabFile, Machine, Port
+
+MOST_OF_A_PATCH = 5
+"""How many mistakes of a patch are told."""
 
 
 def load(path: Path | str, assignments: Assignments | None = None, *, supported_only: bool = True) -> Intent:
@@ -56,9 +59,35 @@ def check(
     rules.check(lab, findings)
     if not findings.problems and supported_only:
         supported.check(lab, findings)
+    if not findings.problems:
+        _judge_patches(lab, file, findings, supported_only=supported_only)
     if findings.problems:
         raise InputError.of(findings.problems)
     return lab, document, findings.warnings
+
+
+def _judge_patches(lab: LabFile, file: str, findings: Findings, *, supported_only: bool) -> None:
+    """Load the file as each story's `apply` leaves it, with the story's next steps."""
+    for index, check_ in enumerate(lab.checks):
+        steps = check_.steps or []
+        at = next((number for number, step in enumerate(steps) if step.apply is not None), None)
+        if at is None:
+            continue
+        rest = steps[at + 1 :]
+        story = [
+            {"steps": [step.model_dump(mode="json", by_alias=True, exclude_unset=True) for step in rest]}
+        ]
+        text = patches.patched(lab, {**(steps[at].apply or {}), **({"checks": story} if rest else {})})
+        try:
+            check(text, file, supported_only=supported_only)
+        except InputError as error:
+            for problem in error.problems[:MOST_OF_A_PATCH]:
+                findings.error(
+                    ("checks", index, "steps", at, "apply"),
+                    f"the lab would be wrong with this patch: {problem.message}",
+                    problem.hint,
+                    key=True,
+                )
 
 
 def decide(lab: LabFile, assigned: Assignments) -> Intent:
@@ -93,7 +122,29 @@ def decide(lab: LabFile, assigned: Assignments) -> Intent:
         placement=placement,
     )
     mtus = {name: bare.subnet_mtu(name) for name in lab.subnets}
-    return replace(bare, ports=tuple(_ports(lab, assigned, placement, mtus)))
+    return replace(
+        bare,
+        ports=tuple(_ports(lab, assigned, placement, mtus)),
+        gateways=tuple(_gateways(bare)),
+    )
+
+
+def _gateways(intent: Intent) -> Iterator[Gateway]:
+    """The ways out of all VPCs; whoever names no gateway hosts gets all that reach the VLAN."""
+    for vpc, definition in sorted(intent.file.vpcs.items()):
+        for external in sorted(definition.external, key=lambda one: one.subnet):
+            address = external.router_ip or IPv4Address(
+                intent.assignments.routers[f"{vpc}/{external.subnet}"]
+            )
+            switch = intent.file.subnets[external.subnet].switch
+            able = [host for host in intent.hosts if intent.reaches_fabric(host, switch)]
+            yield Gateway(
+                vpc=vpc,
+                subnet=external.subnet,
+                router_ip=address,
+                snat_ip=(external.snat_ip or address) if external.nat else None,
+                hosts=tuple(external.gateway_hosts or able),
+            )
 
 
 def _ports(

@@ -78,13 +78,9 @@ NOT_YET: tuple[tuple[str, Wanted, str], ...] = (
     ("vms.*.anti_affinity", written, "anti-affinity"),
     # checks
     *((f"checks.*.{key}", wanted, name) for key, wanted, name in _PROBE),
-    ("checks.*.steps", written, "checks with steps"),
     *((f"checks.*.steps.*.check.{key}", wanted, name) for key, wanted, name in _PROBE),
     *((f"checks.*.steps.*.traffic.{key}", wanted, name) for key, wanted, name in _PROBE),
-    ("checks.*.steps.*.traffic", written, "traffic in stories"),
-    ("checks.*.steps.*.apply", written, "changes of the lab in stories"),
     ("checks.*.steps.*.migrate", written, "live migration"),
-    ("checks.*.steps.*.max_outage", written, "limits of an outage"),
 )
 """Where, what of the value there, and what users call it."""
 

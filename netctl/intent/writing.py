@@ -29,6 +29,11 @@ def dump(what: LabFile | Intent) -> str:
     data: dict[str, Any] = lab.model_dump(mode="json", by_alias=True, exclude_unset=True)
     if isinstance(what, Intent):
         _pin(data, what)
+    return dump_data(data)
+
+
+def dump_data(data: dict[str, Any]) -> str:
+    """The text of a file of plain values."""
     text = io.StringIO()
     dumper = yaml.SafeDumper(text, width=_WIDTH, allow_unicode=True, sort_keys=False)
     dumper.open()

@@ -45,6 +45,8 @@ def _story(lab: LabFile, findings: Findings, check: Check, path: Path_) -> None:
         )
     for number, step in enumerate(check.steps or ()):
         _step(lab, findings, step, (*path, "steps", number))
+        if step.apply is not None:
+            break  # what follows is judged with the patch
 
 
 def _step(lab: LabFile, findings: Findings, step: Step, path: Path_) -> None:

@@ -1,0 +1,72 @@
+"""What broken things mean for the rack: the inventory as it must be while they are broken. Pure.
+
+A fault is a difference in the inventory and no deed of its own: so `apply` leaves broken what is broken on
+purpose, `plan` is empty meanwhile, and healing is building the rack without the fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from dataplane import daemons
+from dataplane.inventory import End, Inventory, Link
+from netctl.model import Intent, devices
+from netctl.model.fault import Fault
+
+
+def afflicted(inventory: Inventory, intent: Intent, faults: Iterable[Fault]) -> Inventory:
+    """The inventory with these faults.
+
+    A broken link has its switch's end down, so that a host loses carrier as by a cut cable. A switch that
+    failed has all of its ports down; a host that lost its power as well, and no daemon.
+    """
+    down: set[tuple[str, str]] = set()
+    dark: set[str] = set()
+    stopped: dict[str, set[str]] = {}
+    for fault in faults:
+        if fault.kind == "link":
+            down |= _ends(intent, fault)
+        elif fault.kind == "switch":
+            dark.add(fault.node)
+        elif fault.kind == "host":
+            dark.add(fault.node)
+            stopped.setdefault(fault.node, set()).update(daemon.role for daemon in daemons.ALL["host"])
+        elif fault.kind == "daemon":
+            stopped.setdefault(fault.node, set()).add(fault.part)
+    nodes = {
+        name: replace(node, stopped=frozenset(stopped[name])) if name in stopped else node
+        for name, node in inventory.nodes.items()
+    }
+    links = tuple(Link(_end(link.a, down, dark), _end(link.b, down, dark)) for link in inventory.links)
+    return replace(inventory, nodes=nodes, links=links)
+
+
+def concerned(intent: Intent, faults: Iterable[Fault]) -> set[str]:
+    """The nodes in which these faults change anything."""
+    found = set()
+    for fault in faults:
+        found |= {node for node, _ in _ends(intent, fault)} if fault.kind == "link" else {fault.node}
+    return found
+
+
+def stops_daemons(faults: Iterable[Fault]) -> bool:
+    """Whether healing these starts daemons, so that the lab has to become ready again."""
+    return any(fault.kind in ("host", "daemon") for fault in faults)
+
+
+def _ends(intent: Intent, fault: Fault) -> set[tuple[str, str]]:
+    """The devices of a link that go down, as (node, device); parallel links between switches go together."""
+    host = intent.hosts.get(fault.node)
+    if host is not None:
+        nic = host.nics.get(fault.part)
+        return {(nic.switch, devices.cable(host.name, fault.part))} if nic else set()
+    pair = {fault.node, fault.part}
+    count = sum(set(link) == pair for link in intent.links)
+    return {(fault.node, devices.link(fault.part, index)) for index in range(count)}
+
+
+def _end(end: End, down: Collection[tuple[str, str]], dark: Collection[str]) -> End:
+    if end.node in dark or (end.node, end.device.name) in down:
+        return replace(end, device=replace(end.device, up=False))
+    return end
