@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from netctl.compile import external
 from netctl.compile.names import Names
 from netctl.compile.rows import Rows, refs
 from netctl.model.intent import Intent, Port
@@ -45,6 +46,7 @@ def compile_subnets(intent: Intent, names: Names, rows: Rows) -> None:
                     options={"router-port": names.router_port(subnet.vpc, name)},
                 )
             )
+        ports += external.switch_ports(intent, name, names, rows)
         rows.add("Logical_Switch", names.switch(name), why, ports=refs(ports))
 
 

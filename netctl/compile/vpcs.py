@@ -1,36 +1,41 @@
-"""VPCs: a logical router each, with a port per overlay subnet (ovn-nb(5))."""
+"""VPCs: a logical router each, with a port per overlay subnet (ovn-nb(5)); what else it has is in files beside.
+
+routers      what all router ports have in common
+external     ports in external subnets, gateway hosts
+nat          SNAT, floating IPs
+routes       the route table
+"""
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
-
+from netctl.compile import external, nat, routes
 from netctl.compile.names import Names
+from netctl.compile.routers import router_mac
 from netctl.compile.rows import Rows, refs
 from netctl.model.intent import Intent
 from netctl.model.state import Ref
-
-ROUTER_PREFIX = "0a:58"
-"""First octets of a router port's MAC, then its address; locally administered, as no VM's assigned one is.
-
-Two ports of one subnet have different addresses, so different MACs too.
-"""
-
-
-def router_mac(address: IPv4Address) -> str:
-    """The MAC of the router port with this address."""
-    return f"{ROUTER_PREFIX}:{address.packed.hex(':')}"
 
 
 def compile_vpcs(intent: Intent, names: Names, rows: Rows) -> None:
     """A logical router for each VPC."""
     members: dict[str, list[str]] = {name: [] for name in intent.file.vpcs}
-    for name, subnet in intent.file.subnets.items():
+    for name, subnet in sorted(intent.file.subnets.items()):
         if subnet.type == "overlay" and subnet.vpc is not None and subnet.router is not None:
             members[subnet.vpc].append(name)
     for vpc, subnets in members.items():
-        widest = max((intent.subnet_mtu(subnet) for subnet in subnets), default=0)
+        ways = [gateway for gateway in intent.gateways if gateway.vpc == vpc]
+        widest = max(map(intent.subnet_mtu, [*subnets, *(way.subnet for way in ways)]), default=0)
         ports = [_port(intent, vpc, subnet, widest, names, rows) for subnet in subnets]
-        rows.add("Logical_Router", names.router(vpc), f"vpc {vpc}", ports=refs(ports))
+        ports += [external.router_port(intent, way, widest, names, rows) for way in ways]
+        rows.add(
+            "Logical_Router",
+            names.router(vpc),
+            f"vpc {vpc}",
+            ports=refs(ports),
+            nat=refs(nat.compile_nat(intent, vpc, subnets, names, rows)),
+            static_routes=refs(routes.compile_routes(intent, vpc, names, rows)),
+        )
+    external.compile_failover(intent, rows)
 
 
 def _port(intent: Intent, vpc: str, name: str, widest: int, names: Names, rows: Rows) -> Ref:

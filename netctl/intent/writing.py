@@ -49,6 +49,10 @@ def _pin(data: dict[str, Any], intent: Intent) -> None:
         nics = data["vms"][port.vm]["nics"]
         pinned = {"mac": port.mac} if port.ip is None else {"mac": port.mac, "ip": str(port.ip)}
         nics[port.index] = _ordered(Nic, {**pinned, **nics[port.index]})
+    for gateway in intent.gateways:
+        for external in data["vpcs"][gateway.vpc]["external"]:
+            if external["subnet"] == gateway.subnet:
+                external.setdefault("router_ip", str(gateway.router_ip))
     for name, machine in intent.machines.items():
         data["physical"][name] = _ordered(Physical, {"mac": machine.mac, **data["physical"][name]})
 

@@ -3,6 +3,7 @@
 from netctl.model.intent import (
     GENEVE_OVERHEAD,
     Assignments,
+    Gateway,
     Hypervisor,
     Intent,
     LabFile,
@@ -14,6 +15,7 @@ from netctl.model.intent import (
 __all__ = [
     "GENEVE_OVERHEAD",
     "Assignments",
+    "Gateway",
     "Hypervisor",
     "Intent",
     "LabFile",

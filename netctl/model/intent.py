@@ -130,6 +130,20 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
+class Gateway:
+    """A way out of a VPC over an external subnet, with everything decided.
+
+    `hosts` are those that may be the gateway, the preferred one first; `snat_ip` is None without NAT.
+    """
+
+    vpc: str
+    subnet: str
+    router_ip: IPv4Address
+    snat_ip: IPv4Address | None
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """A bare machine with everything decided."""
 
@@ -144,7 +158,8 @@ class Assignments:
 
     `nics` maps vm/index to (number, MAC or "", address or ""), where "" stands for what the file says
     itself or what needs none; `hosts` a host to its number; `placement` a VM that the file does not
-    place to its host; `machines` a bare machine to its MAC. `slots` gives every VM a place of its own on
+    place to its host; `machines` a bare machine to its MAC; `routers` vpc/subnet to the VPC's address in that
+    external subnet, unless the file says it. `slots` gives every VM a place of its own on
     its host, counted from 0: whoever comes next takes the lowest one that is free anywhere.
     """
 
@@ -153,6 +168,7 @@ class Assignments:
     nics: Mapping[str, tuple[int, str, str]] = field(default_factory=dict)
     machines: Mapping[str, str] = field(default_factory=dict)
     slots: Mapping[str, int] = field(default_factory=dict)
+    routers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -173,6 +189,7 @@ class Intent:
     ports: tuple[Port, ...]
     machines: Mapping[str, Machine]
     placement: Mapping[str, str] = field(default_factory=dict)
+    gateways: tuple[Gateway, ...] = ()
     warnings: tuple[Problem, ...] = field(default=(), compare=False)
     locate: Callable[..., tuple[int, int]] | None = field(default=None, compare=False, repr=False)
 
@@ -197,6 +214,10 @@ class Intent:
     def port(self, name: str) -> Port:
         """The port of `vm/index`, or of a VM's first NIC when no index is given. KeyError when unknown."""
         return self.ports_by_name[name if "/" in name else f"{name}/0"]
+
+    def reaches_fabric(self, host: str, switch: str) -> bool:
+        """Whether a host has an uplink in a virtual switch."""
+        return any(bridge.switch == switch and bridge.uplinks for bridge in self.hosts[host].bridges)
 
     @cached_property
     def carried_mtu(self) -> Mapping[str, int]:

@@ -4,6 +4,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from netctl.compile.routers import ROUTER_PREFIX
 from netctl.errors import InputError
 from netctl.intent import assign, loads
 from netctl.intent.assignment import RESERVED_MACS, host_address, host_mac
@@ -167,8 +168,7 @@ def test_host_macs() -> None:
 
 
 def test_routers_macs_are_reserved() -> None:
-    vpcs = pytest.importorskip("netctl.compile.vpcs")
-    assert vpcs.ROUTER_PREFIX in RESERVED_MACS
+    assert ROUTER_PREFIX in RESERVED_MACS
 
 
 def test_assign_alone_refuses_an_exhausted_pool() -> None:
@@ -176,3 +176,30 @@ def test_assign_alone_refuses_an_exhausted_pool() -> None:
     small = found.model_copy(update={"subnets": {"a": found.subnets["a"].model_copy(update={"pool": []})}})
     with pytest.raises(InputError, match="exhausted"):
         assign(small)
+
+
+OUT = """
+subnets:
+  out: {type: external, vlan: 3, cidr: 203.0.113.0/24, gateway: 203.0.113.1, pool: [203.0.113.50-203.0.113.60]}
+"""
+
+
+def test_vpcs_get_an_address_in_their_external_subnets_and_keep_it() -> None:
+    vpcs = "vpcs: {m: {external: [{subnet: out}]}, shop: {external: [{subnet: out, snat_ip: 203.0.113.50}]}}"
+    one = loads(HEAD.partition("vpcs")[0] + OUT + vpcs)
+    assert [(way.vpc, str(way.router_ip), str(way.snat_ip)) for way in one.gateways] == [
+        ("m", "203.0.113.51", "203.0.113.51"),
+        ("shop", "203.0.113.52", "203.0.113.50"),
+    ]
+    more = vpcs.replace("{m:", "{a: {external: [{subnet: out, nat: false}]}, m:")
+    two = loads(HEAD.partition("vpcs")[0] + OUT + more, assignments=one.assignments)
+    assert two.gateways[1:] == one.gateways
+    assert (str(two.gateways[0].router_ip), two.gateways[0].snat_ip) == ("203.0.113.53", None)
+
+
+def test_gateway_hosts_are_all_that_reach_the_vlan() -> None:
+    text = HEAD.replace("hv2: {}", "hv2: {nics: {}}").partition("vpcs")[0] + OUT
+    found = loads(text + "vpcs: {m: {external: [{subnet: out}]}}")
+    assert found.gateways[0].hosts == ("hv1", "hv3")
+    found = loads(text + "vpcs: {m: {external: [{subnet: out, gateway_hosts: [hv3, hv1]}]}}")
+    assert found.gateways[0].hosts == ("hv3", "hv1")
