@@ -18,7 +18,7 @@ from typing import Any
 
 from pyroute2 import IPRoute
 
-from dataplane import buffers, daemons, netns, processes, stack, store
+from dataplane import buffers, daemons, netns, processes, stack, store, tables
 from dataplane.bonds import Bond, bond
 from dataplane.daemons import Daemon, Runner
 from dataplane.engine import Engine
@@ -255,9 +255,10 @@ class Rack:
     def break_down(self, observed: Observed) -> None:
         """Stop the daemons and set the devices up or down that differ in what was observed; nothing else.
 
-        What breaks without warning: no table is flushed, nobody is told.
+        What breaks without warning: nobody is told, and only a switch forgets what is behind a dead port.
         """
         self._stop(observed)
+        changed: set[tuple[str, str]] = set()
         for node, seen in observed.snapshots.items():
             work = [
                 (device, seen.devices[device.name])
@@ -269,6 +270,22 @@ class Rack:
                     self.inventory.namespace(node),
                     lambda work=work: _set_states(work),  # type: ignore[misc]
                 )
+                changed |= {(node, device.name) for device, _ in work}
+        for switch, ports in self._dead_ports(changed).items():
+            tables.forget(self.runner, switch, devices.SWITCH_BRIDGE, ports)
+
+    def _dead_ports(self, changed: set[tuple[str, str]]) -> dict[str, set[str]]:
+        """Ports that lost their carrier with a change of these devices, by the switch that notices it."""
+        found: dict[str, set[str]] = {}
+        for link in self.inventory.links:
+            ends = [(end.node, end.device.name) for end in (link.a, link.b)]
+            if (link.a.device.up and link.b.device.up) or not changed & set(ends):
+                continue
+            for node, device in ends:
+                known = self.inventory.nodes[node]
+                if known.kind == "switch" and not known.stopped & _SWITCHING:
+                    found.setdefault(node, set()).add(device)
+        return found
 
     def recover(self) -> None:
         """Wait until each bond has taken back the uplinks that have carrier again."""

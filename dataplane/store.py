@@ -29,8 +29,8 @@ ROOT = Path("/run/netctl")
 class Record:
     """What is known about a lab: the intent that it has or is on the way to.
 
-    `state` is `changing` from before the first change until the result is verified, then `ready`. `faults` are
-    what was broken on purpose and not yet healed (netctl.model.fault).
+    `state` is `changing` from before the first change until the result is verified, then `ready`.
+    `faults` are what was broken on purpose and not yet healed (netctl.model.fault).
     """
 
     name: str

@@ -43,7 +43,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Report:
-    """What was, or would be, changed. `exists`: the lab was there before; `faults`: what stays broken in it."""
+    """What was, or would be, changed. `exists`: the lab was there before; `faults`: what stays broken."""
 
     lab: str
     exists: bool

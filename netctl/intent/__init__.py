@@ -59,7 +59,7 @@ def patched(intent: Intent, patch: Mapping[str, Any]) -> str:
 
 
 def fault(intent: Intent, text: str) -> Fault:
-    """What `text` (`link hv1 eth0`) breaks. InputError, with the nearest name, when the lab has no such thing."""
+    """What `text` (`link hv1 eth0`) breaks. InputError, with the nearest name, when it is nothing."""
     from netctl.intent.references import fault as find
 
     return find(intent, text)
