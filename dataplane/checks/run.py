@@ -182,10 +182,9 @@ def _refuse_unsupported(intent: Intent, check: Check, verbs: Mapping[str, Verb])
         word = next((word for word, fits in _UNSUPPORTED if fits(probe)), "")
         if word:
             raise InputError(f"check {describe(check)!r}: {word} cannot be checked yet")
-        sender = probe.from_ and places.source(intent, places.places(intent), probe.from_)
-        if probe.on_uplink is not None and sender and sender.host is None:
+        if probe.on_uplink is not None and probe.from_ in intent.machines:
             raise InputError(
-                f"check {describe(check)!r}: {sender.name} is a bare machine and has no uplinks",
+                f"check {describe(check)!r}: {probe.from_} is a bare machine and has no uplinks",
                 "Leave `on_uplink` out, or send from a VM.",
             )
 

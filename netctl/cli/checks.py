@@ -145,6 +145,7 @@ def _running(intent: Intent, file: Path, lab: str | None, keep: bool) -> Iterato
 
 def _run(outcome: Outcome, intent: Intent, select: Sequence[str], repeat: int, show: bool) -> None:
     from dataplane.checks import run_checks
+    from netctl.cli import operations
 
     began = time.monotonic()
 
@@ -155,7 +156,13 @@ def _run(outcome: Outcome, intent: Intent, select: Sequence[str], repeat: int, s
 
     try:
         for _ in range(repeat):
-            run_checks(intent, intent.name, select=select or None, on_result=tell)
+            run_checks(
+                intent,
+                intent.name,
+                select=select or None,
+                on_result=tell,
+                verbs=operations.verbs(intent.name),
+            )
     finally:
         outcome.seconds = time.monotonic() - began
 

@@ -342,7 +342,8 @@ def fault(intent: Intent, text: str) -> Fault:
     """See netctl.intent.fault."""
     finding = _fault(text, Names.of_intent(intent))
     if finding is not None:
-        raise InputError(finding[0], f"{finding[1][:1].upper()}{finding[1][1:]}.")
+        step = finding[1][:1].upper() + finding[1][1:]
+        raise InputError(finding[0], step if step.endswith("?") else f"{step}.")
     return Fault.parse(text)
 
 
