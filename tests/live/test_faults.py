@@ -57,7 +57,7 @@ STORIES: list[dict[str, Any]] = yaml.safe_load("""
     - {check: {from: a, to: b}}
     - {apply: {vms: {c: {host: hv1, nics: [{subnet: app}]}}}}
     - {check: {from: a/1, to: c}}
-    - {check: {from: c, to: b/1, expect: dropped}}
+    - {check: {from: b/1, to: c, expect: dropped}}
     - {heal: all}
     - {check: {from: c, to: b/1}}
 - name: the patch is gone with its story
