@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from netctl.model import Intent
 
 
+MOST_EVENTS = 10
+"""How many failovers are told."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(rich_help_panel=LAB_PANEL)(status)
@@ -34,6 +38,7 @@ def gather(running: Running) -> dict[str, Any]:
     """The state of a lab as data. What cannot be read is said in `trouble`, and is no error."""
     from dataplane import daemons
     from dataplane.bonds import bond
+    from dataplane.events import failovers
     from netctl import reconcile
 
     intent, rack = running.intent, running.rack
@@ -116,6 +121,10 @@ def gather(running: Running) -> dict[str, Any]:
             for name, machine in intent.machines.items()
         ],
         "faults": faults,
+        "events": [
+            {"time": event.time, "host": event.host, "what": event.what}
+            for event in failovers(rack.runner, intent.hosts, MOST_EVENTS)
+        ],
         "trouble": trouble + [reason for _, reason in sorted(unbound.items())],
     }
 
@@ -174,6 +183,10 @@ def show(report: dict[str, Any]) -> None:
             ("machine", "switch", "VLAN", "address"),
             [(m["name"], m["switch"], m["vlan"], m["ip"]) for m in report["machines"]],
         )
+    if report["events"]:
+        output.heading("the last failovers (UTC)")
+        for event in report["events"]:
+            output.say(f"  {event['time'].replace('T', ' ').rstrip('Z')}  {event['host']}  {event['what']}")
     if report["faults"]:
         output.heading("broken on purpose")
         for line in report["faults"]:
