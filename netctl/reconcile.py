@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 from netctl.compile import Names
 from netctl.compile.subnets import OVN_TYPES
@@ -21,6 +22,7 @@ from netctl.drivers import (
     hear_from_all,
     remove_stale_chassis,
     unready_ports,
+    wait_for_failover,
     wait_until_ready,
 )
 from netctl.errors import ChangeError
@@ -77,19 +79,29 @@ def withdraw(desired: State, where: Where, interfaces: Mapping[str, Iterable[str
 
 
 def wait_ready(
-    intent: Intent, where: Where, limit: float, *, prefix: str = "", silent: Collection[str] = ()
+    intent: Intent,
+    where: Where,
+    limit: float,
+    *,
+    prefix: str = "",
+    silent: Collection[str] = (),
+    whole: bool = True,
 ) -> None:
     """Wait until every enabled NIC is bound on its host and every host has all flows installed.
 
-    ChangeError after `limit` seconds, with what is missing. Also removes what hosts that are gone left behind
-    in OVN. Nothing is expected of the nodes that are `silent`.
+    And until every VPC's gateway is where the intent prefers it, unless the fabric is not `whole`. ChangeError
+    after `limit` seconds, with what is missing. Also removes what hosts that are gone left behind in OVN.
+    Nothing is expected of the nodes that are `silent`.
     """
     names = Names(prefix)
     expected = _expected(intent, names, silent)
+    if whole and not silent:
+        expected = replace(expected, gateways=_gateways(intent, names))
     with _opened(where, intent.name) as databases:
         remove_stale_chassis(databases, [names.chassis(host) for host in intent.hosts])
         wait_until_ready(databases, expected, limit)
         hear_from_all(databases, expected, limit)
+        wait_for_failover(databases, expected, limit)
 
 
 def unbound(
@@ -127,6 +139,10 @@ def _expected(intent: Intent, names: Names, silent: Collection[str] = ()) -> Exp
     return Expected(
         chassis, ports, [node for node in (*intent.hosts, *intent.switches) if node not in silent]
     )
+
+
+def _gateways(intent: Intent, names: Names) -> dict[str, str]:
+    return {names.router_port(way.vpc, way.subnet): way.hosts[0] for way in intent.gateways if way.hosts}
 
 
 @contextmanager

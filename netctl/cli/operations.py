@@ -352,7 +352,7 @@ def _change(rack: Rack, intent: Intent, desired: State, target: Record, progress
         rack.activate(observed, progress)
         rack.prune(observed)
         progress("waiting until every port is bound and every flow is in")
-        reconcile.wait_ready(intent, databases, READY_LIMIT, silent=rack.silent)
+        reconcile.wait_ready(intent, databases, READY_LIMIT, silent=rack.silent, whole=not target.faults)
         rack.warm(observed, changed=bool(changes))
         if changes:
             progress("verifying")

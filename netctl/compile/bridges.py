@@ -7,6 +7,13 @@ from collections.abc import Iterable, Mapping
 from netctl.compile.rows import Rows, refs
 from netctl.model.state import Ref
 
+VLAN_LIMIT = "0"
+"""`vlan-limit`: parse as many VLAN tags as OVS can (two). The default is one.
+
+ovn-controller sets it on hosts. An MLAG pair needs it for the frame's own tag behind the peer link's. It has
+to be there from the beginning: ovs-vswitchd asks its datapath only once how many it can do.
+"""
+
 
 def add_bridge(
     rows: Rows,
@@ -44,11 +51,21 @@ def add_port(
     why: str,
     *,
     tag: int | None = None,
+    lacp: str | None = None,
     port_config: Mapping[str, str] | None = None,
+    device_config: Mapping[str, str] | None = None,
     external_ids: Mapping[str, str] | None = None,
     type: str | None = None,
     mtu_request: int | None = None,
 ) -> Ref:
-    """A port over the one device of the same name; `external_ids` are the interface's."""
-    device = rows.add("Interface", name, why, external_ids=external_ids, type=type, mtu_request=mtu_request)
-    return rows.add("Port", name, why, interfaces=(device,), tag=tag, other_config=port_config)
+    """A port over the one device of the same name; `external_ids` and `device_config` are the interface's."""
+    device = rows.add(
+        "Interface",
+        name,
+        why,
+        external_ids=external_ids,
+        other_config=device_config,
+        type=type,
+        mtu_request=mtu_request,
+    )
+    return rows.add("Port", name, why, interfaces=(device,), tag=tag, lacp=lacp, other_config=port_config)

@@ -1,7 +1,7 @@
 """Ways out of a VPC: the router's port in an external subnet, on one gateway host at a time (ovn-nb(5)).
 
-The group of gateway hosts is an HA_Chassis_Group: the first that is alive, told by BFD over the tunnels, is the
-gateway, announces the VPC's addresses (gratuitous ARP) and does its NAT.
+The group of gateway hosts is an HA_Chassis_Group: the first that is alive, told by BFD over the tunnels, is
+the gateway, announces the VPC's addresses (gratuitous ARP) and does its NAT.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ asks for one, and adds its tunnels; those rows are its own.
 
 from __future__ import annotations
 
-from netctl.compile.bridges import add_bridge, add_port
+from netctl.compile.bridges import VLAN_LIMIT, add_bridge, add_port
 from netctl.compile.names import Names
 from netctl.compile.rows import Rows, refs
 from netctl.compile.subnets import OVN_TYPES
@@ -41,6 +41,7 @@ def compile_host(
         ".",
         why,
         bridges=refs(bridges),
+        other_config={"vlan-limit": VLAN_LIMIT},
         external_ids={
             "system-id": names.chassis(host.name),
             "hostname": host.name,

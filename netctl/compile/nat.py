@@ -1,7 +1,8 @@
 """NAT of a VPC: its subnets' addresses on the way out (SNAT), and floating IPs both ways (ovn-nb(5)).
 
 A floating IP is translated on its VM's own host, which sends and answers for it under a MAC address of the
-floating IP's own. A host without an uplink in the external subnet's virtual switch cannot: then the gateway does.
+floating IP's own. A host without an uplink in the external subnet's virtual switch cannot: then the gateway
+does.
 """
 
 from __future__ import annotations

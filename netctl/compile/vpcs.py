@@ -1,9 +1,6 @@
-"""VPCs: a logical router each, with a port per overlay subnet (ovn-nb(5)); what else it has is in files beside.
+"""VPCs: a logical router each, with a port per overlay subnet (ovn-nb(5)).
 
-routers      what all router ports have in common
-external     ports in external subnets, gateway hosts
-nat          SNAT, floating IPs
-routes       the route table
+What else a VPC has is in files beside this one, by feature.
 """
 
 from __future__ import annotations

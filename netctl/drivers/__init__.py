@@ -6,6 +6,7 @@ from netctl.drivers.readiness import (
     hear_from_all,
     remove_stale_chassis,
     unready_ports,
+    wait_for_failover,
     wait_until_ready,
 )
 
@@ -15,5 +16,6 @@ __all__ = [
     "hear_from_all",
     "remove_stale_chassis",
     "unready_ports",
+    "wait_for_failover",
     "wait_until_ready",
 ]

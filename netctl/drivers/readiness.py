@@ -21,12 +21,14 @@ from netctl.model.state import NORTHBOUND, OWNER_KEY
 class Expected:
     """What must be there. `chassis` maps a chassis to its node, `ports` a logical port to its node and tap.
 
-    `nodes` are all nodes whose interfaces must be in order, hosts and switches.
+    `nodes` are all nodes whose interfaces must be in order, hosts and switches. `gateways` maps a router's
+    port to the node that must be its gateway.
     """
 
     chassis: Mapping[str, str]
     ports: Mapping[str, tuple[str, str]]
     nodes: Collection[str] = field(default_factory=tuple)
+    gateways: Mapping[str, str] = field(default_factory=dict)
 
 
 def wait_until_ready(databases: Databases, expected: Expected, limit: float) -> None:
@@ -40,6 +42,7 @@ def wait_until_ready(databases: Databases, expected: Expected, limit: float) -> 
             _chassis_missing(southbound, expected.chassis)
             or _interface_errors(by_node)
             or list(_ports_missing(northbound, southbound, by_node, expected).values())
+            or _gateways_missing(southbound, expected)
         )
 
     run_until(
@@ -83,6 +86,68 @@ def hear_from_all(databases: Databases, expected: Expected, limit: float) -> Non
         return _not_ready(silent() or ["ovn-northd has not answered"], limit)
 
     run_until([northbound, southbound], done, max(0.0, deadline - time.monotonic()), failure)
+
+
+def wait_for_failover(databases: Databases, expected: Expected, limit: float) -> None:
+    """Wait until the hosts have found each other alive wherever OVN watches that: BFD over the tunnels.
+
+    Until then a host may take the gateway for dead, and send to another. To be called when all chassis have
+    been heard of: then each has begun to watch those that it must.
+    """
+    if not expected.gateways:
+        return
+    names = list(expected.chassis.values())
+    by_node = dict(zip(names, databases.open(names), strict=True))
+    southbound = databases.southbound()
+
+    def missing() -> list[str]:
+        return _unwatched(by_node, _addresses(southbound, expected)) or _gateways_missing(
+            southbound, expected
+        )
+
+    run_until(
+        [southbound, *by_node.values()], lambda: not missing(), limit, lambda: _not_ready(missing(), limit)
+    )
+
+
+def _addresses(southbound: Replica, expected: Expected) -> dict[str, str]:
+    """The nodes by the addresses that their tunnels end at."""
+    ends = {row.uuid: scalar(row, "ip") for row in southbound.rows("Encap")}
+    return {
+        ends[end]: expected.chassis[name]
+        for row in southbound.rows("Chassis")
+        if (name := scalar(row, "name")) in expected.chassis
+        for end in values(row, "encaps")
+        if end in ends
+    }
+
+
+def _unwatched(by_node: Mapping[str, Replica], alive: Mapping[str, str]) -> list[str]:
+    """Tunnels to living hosts that OVN watches by BFD and that are not up (ovs-vswitchd.conf.db(5))."""
+    found = []
+    for node, replica in by_node.items():
+        for row in replica.rows("Interface"):
+            peer = alive.get(values(row, "options").get("remote_ip", ""))
+            state = values(row, "bfd_status").get("state", "not begun")
+            if peer and state != "up" and values(row, "bfd").get("enable") == "true":
+                found.append(f"{node} has not found {peer} alive (BFD: {state})")
+    return found
+
+
+def _gateways_missing(southbound: Replica, expected: Expected) -> list[str]:
+    chassis = {row.uuid: scalar(row, "name") for row in southbound.rows("Chassis")}
+    where = {
+        scalar(row, "logical_port"): expected.chassis.get(
+            chassis.get(next(iter(values(row, "chassis")), None), "")
+        )
+        for row in southbound.rows("Port_Binding")
+        if scalar(row, "type") == "chassisredirect"
+    }
+    return [
+        f"{node} is not the gateway of {port}" + (f", but {there}" if there else "")
+        for port, node in expected.gateways.items()
+        if (there := where.get(f"cr-{port}")) != node
+    ]
 
 
 def remove_stale_chassis(databases: Databases, chassis: Collection[str]) -> list[str]:

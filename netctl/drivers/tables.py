@@ -1,9 +1,9 @@
 """What of each database is ours to manage, as data; whatever is not named here is never read or written.
 
 A row of ours carries our mark in external_ids, but for the shared rows (Open_vSwitch has one row for all). Of
-a mapping only the named keys are ours, as OVN, OVS and people keep keys of their own in there; one that stands
-among the columns is ours as a whole. Of a set of references only those to our rows are ours: a port that
-somebody else added to our bridge is not.
+a mapping only the named keys are ours, as OVN, OVS and people keep keys of their own in there; one that
+stands among the columns is ours as a whole. Of a set of references only those to our rows are ours: a port
+that somebody else added to our bridge is not.
 
 `watch` names columns that are only looked at, to know how far OVN and OVS are.
 """
@@ -25,8 +25,8 @@ NAMED_MARKS = (NAME_KEY, OWNER_KEY, WHY_KEY)
 class Table:
     """Our part of a table: whole columns, keys of mappings, and columns to look at.
 
-    `key` is the column with a row's name, None for the only row of a table. `adopted` names rows that are ours
-    without our mark too; rows where a column of `seen` has that value are looked at, whoever's they are.
+    `key` is the column with a row's name, None for the only row of a table. `adopted` names rows that are
+    ours without our mark too; rows where a column of `seen` has that value are looked at, whoever's they are.
     """
 
     columns: tuple[str, ...] = ()
@@ -140,7 +140,8 @@ OPEN_VSWITCH = Kind(
                     "ovn-remote",
                     "ovn-remote-probe-interval",
                     "system-id",
-                )
+                ),
+                "other_config": ("vlan-limit",),
             },
             watch=("cur_cfg", "next_cfg"),
             key=None,
@@ -155,15 +156,19 @@ OPEN_VSWITCH = Kind(
             ("bond_mode", "interfaces", "lacp", "tag", "trunks", "vlan_mode"),
             {
                 "external_ids": MARKS,
-                "other_config": ("lacp-fallback-ab", "lacp-time", "rstp-port-admin-edge"),
+                "other_config": ("lacp-fallback-ab", "lacp-system-id", "lacp-time", "rstp-port-admin-edge"),
             },
             adopted=_INTEGRATION,
         ),
         "Interface": Table(
             ("mtu_request", "type"),
-            {"external_ids": (*MARKS, "attached-mac", "iface-id", "iface-status", "vm-id")},
-            watch=("error", "ofport"),
+            {
+                "external_ids": (*MARKS, "attached-mac", "iface-id", "iface-status", "vm-id"),
+                "other_config": ("lacp-aggregation-key", "lacp-port-id"),
+            },
+            watch=("bfd", "bfd_status", "error", "ofport", "options"),
             adopted=_INTEGRATION,
+            seen={"type": "geneve"},
         ),
     },
 )

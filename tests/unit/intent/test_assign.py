@@ -180,7 +180,7 @@ def test_assign_alone_refuses_an_exhausted_pool() -> None:
 
 OUT = """
 subnets:
-  out: {type: external, vlan: 3, cidr: 203.0.113.0/24, gateway: 203.0.113.1, pool: [203.0.113.50-203.0.113.60]}
+  out: {type: external, vlan: 3, cidr: 203.0.113.0/24, pool: [203.0.113.50-203.0.113.60]}
 """
 
 
