@@ -36,12 +36,6 @@ NOT_YET: tuple[tuple[str, Wanted, str], ...] = (
     # bonds, VLAN basic, NIC types
     ("fabric.mlag", written, "MLAG pairs"),
     ("hosts.*.nics.*.rate", written, "rates of uplinks"),
-    ("virtual_switches.*.bond", is_("balance-slb", "balance-tcp"), "bonds that balance"),
-    ("virtual_switches.*.lacp", is_("active", "passive"), "LACP"),
-    ("virtual_switches.*.lacp_fallback", written, "LACP"),
-    ("virtual_switches.*.per_host.*.bond", is_("balance-slb", "balance-tcp"), "bonds that balance"),
-    ("virtual_switches.*.per_host.*.lacp", is_("active", "passive"), "LACP"),
-    ("virtual_switches.*.per_host.*.lacp_fallback", written, "LACP"),
     ("subnets.*.type", is_("vlan-basic"), "VLAN basic subnets"),
     ("vms.*.nics.*.mode", is_("trunk"), "trunked NICs"),
     ("vms.*.nics.*.rate", written, "rates of NICs"),

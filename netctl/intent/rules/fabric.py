@@ -51,7 +51,7 @@ def all_switches_joined(lab: LabFile, findings: Findings) -> None:
 
 
 def mlag_pairs(lab: LabFile, findings: Findings) -> None:
-    """A switch is in one MLAG pair, with another switch."""
+    """A switch is in one MLAG pair, with another switch, over one link."""
     seen: dict[str, int] = {}
     for index, pair in enumerate(lab.fabric.mlag):
         path = ("fabric", "mlag", index)
@@ -66,6 +66,30 @@ def mlag_pairs(lab: LabFile, findings: Findings) -> None:
                     "a switch answers LACP together with one other: keep one pair",
                 )
             seen[name] = index
+        if findings.sound("fabric"):
+            _peer_link(lab, findings, path, pair)
+
+
+def _peer_link(lab: LabFile, findings: Findings, path: Path_, pair: list[str]) -> None:
+    """The two switches of a pair hand frames to each other over one link, and no other way leads there.
+
+    RSTP, which breaks loops elsewhere, would see two switches where hosts see one, and could cut the pair.
+    """
+    links = defaults.links(lab)
+    between = sum(set(link) == set(pair) for link in links)
+    if between != 1:
+        many = f"{between} links" if between else "no link"
+        findings.error(
+            path,
+            f"{pair[0]} and {pair[1]} are a pair with {many} between them",
+            f"write fabric.links with [{pair[0]}, {pair[1]}] once",
+        )
+    elif defaults.has_loop(defaults.switches(lab), links):
+        findings.error(
+            path,
+            "the links between the switches close a loop, which goes with no MLAG pair",
+            "remove a link, or mlag",
+        )
 
 
 def unreserved_mac(findings: Findings, path: Path_, mac: str) -> None:

@@ -80,20 +80,30 @@ class _PerHost:
 
     def __init__(self) -> None:
         self.found: dict[tuple[Path_, str, str], list[str]] = {}
+        self.warned: dict[tuple[Path_, str, str], list[str]] = {}
 
     def add(self, path: Path_, message: str, hint: str, host: str) -> None:
         self.found.setdefault((path, message, hint), []).append(host)
 
+    def warn(self, path: Path_, message: str, hint: str, host: str) -> None:
+        self.warned.setdefault((path, message, hint), []).append(host)
+
     def tell(self, findings: Findings) -> None:
         for (path, message, hint), hosts in self.found.items():
             findings.error(path, message.replace("HOSTS", _some(hosts)), hint)
+        for (path, message, hint), hosts in self.warned.items():
+            findings.warn(path, message.replace("HOSTS", _some(hosts)), hint)
 
 
 def _some(names: Iterable[str]) -> str:
     ordered = list(names)
     if len(ordered) > 3:
         return f"{', '.join(ordered[:2])} and {len(ordered) - 2} more hosts"
-    return " and ".join([", ".join(ordered[:-1]), ordered[-1]]) if len(ordered) > 1 else ordered[0]
+    return _and(ordered)
+
+
+def _and(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 
 def uplinks_exist(lab: LabFile, findings: Findings) -> None:
@@ -208,12 +218,20 @@ def bonds(lab: LabFile, findings: Findings) -> None:
                 if len(ordered) == 2
                 else "cable all of the uplinks to one switch or to an MLAG pair"
             )
-            told.add(
-                path("bond"),
-                f"balance-tcp on HOSTS needs one LACP partner, but its uplinks go to {' and '.join(ordered)}",
-                hint,
-                host,
-            )
+            if bridge.lacp_fallback:
+                told.warn(
+                    path("bond"),
+                    f"{_and(ordered)} do not answer LACP as one: HOSTS will fall back to active-backup",
+                    hint,
+                    host,
+                )
+            else:
+                told.add(
+                    path("bond"),
+                    f"balance-tcp on HOSTS needs one LACP partner, but its uplinks go to {_and(ordered)}",
+                    hint,
+                    host,
+                )
     told.tell(findings)
 
 
