@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from dataplane.checks import places
 from dataplane.checks.places import Place, Target
@@ -17,13 +17,26 @@ from netctl.model.check import Probe
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Whether a packet from one NIC was delivered to another, its round trip, and what was seen."""
+    """Whether a packet from one NIC was delivered to another, its round trip, and what was seen.
+
+    `delivered` is None where none was sent; `seen` says why.
+    """
 
     source: str
     target: str
-    delivered: bool
+    delivered: bool | None
     rtt_ms: float | None
     seen: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return {
+            "from": self.source,
+            "to": self.target,
+            "delivered": self.delivered,
+            "rtt_ms": None if self.rtt_ms is None else round(self.rtt_ms, 3),
+            "seen": self.seen,
+        }
 
 
 def matrix(
@@ -40,33 +53,56 @@ def matrix(
         lab: the lab's name.
         protocol: what to send.
         port: where to, for tcp and udp.
-        nodes: only between these VMs, NICs or machines; all of them when left out.
+        nodes: only between these VMs (all of their NICs), NICs or machines; all of them when left out.
+
+    Returns:
+        All ordered pairs of two NICs, in the order of the names given or of the intent.
 
     Raises:
         InputError: an unknown node.
         ConflictError, ChangeError, MachineError: as run_checks.
     """
     with Session(intent, lab) as session:
-        known = session.places
-        chosen = [places.source(intent, known, node) for node in nodes] if nodes else list(known.values())
-        pairs = [pair for pair in itertools.permutations(chosen, 2) if _can_talk(*pair)]
-        flights = [
-            session.flight(one, Target(other.name, other.ip, {other: None}), protocol, port)
+        pairs = list(itertools.permutations(_chosen(intent, session.places, nodes), 2))
+        flights = {
+            (one, other): session.flight(one, Target(other.name, other.ip, {other: None}), protocol, port)
             for one, other in pairs
-            if other.ip is not None
-        ]
-        session.fly(flights)
+            if other.ip is not None and not _obstacle(one, other)
+        }
+        session.fly(list(flights.values()))
     found = []
-    for flight in flights:
+    for pair in pairs:
+        one, other = pair
+        if pair not in flights:
+            found.append(Reach(one.name, other.name, None, None, _obstacle(one, other)))
+            continue
+        flight = flights[pair]
         verdict = judge(_DELIVERED, [flight])
-        rtt = flight.after(flight.answers[-1]) if verdict.passed else None
-        found.append(Reach(flight.source.name, flight.target.label, verdict.passed, rtt, verdict.seen))
+        answers = flight.answers if verdict.passed else []
+        rtt = flight.after(answers[-1]) if answers else None
+        found.append(Reach(one.name, other.name, verdict.passed, rtt, verdict.seen))
     return found
 
 
 _DELIVERED = Probe()
 
 
-def _can_talk(one: Place, other: Place) -> bool:
-    """Two NICs of different nodes, both with an address."""
-    return one.node != other.node and one.ip is not None and other.ip is not None
+def _chosen(intent: Intent, known: Mapping[str, Place], nodes: Sequence[str] | None) -> list[Place]:
+    """The NICs of these words, once each."""
+    if not nodes:
+        return list(known.values())
+    chosen: dict[Place, None] = {}
+    for word in nodes:
+        named = [place for place in known.values() if place.node == word]
+        chosen.update(dict.fromkeys(named or [places.source(intent, known, word)]))
+    return list(chosen)
+
+
+def _obstacle(one: Place, other: Place) -> str:
+    """Why nothing can be sent from one to the other; "" where it can."""
+    if one.node == other.node:
+        return f"both are NICs of {one.node}"
+    for place in (one, other):
+        if place.ip is None:
+            return f"{place.name} has no address that netctl knows"
+    return ""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-import networkx
-
 if TYPE_CHECKING:
+    import networkx
+
     from netctl.model import Intent, Machine
 
     Graph = networkx.MultiGraph[str]
@@ -20,6 +20,8 @@ def network(intent: Intent) -> Graph:
     cable (NIC to switch), runs (VM to host), nic (VM or machine to subnet), routed (subnet to VPC) and
     external (VPC to external subnet).
     """
+    import networkx
+
     graph: Graph = networkx.MultiGraph(name=intent.name, title=intent.file.title)
     for name in intent.switches:
         graph.add_node(f"switch:{name}", kind="switch", name=name)
@@ -126,6 +128,8 @@ def _add_machines(graph: Graph, intent: Intent) -> None:
 
 def layers(intent: Intent) -> list[list[str]]:
     """Switches by their distance from hosts and machines: the leaves first, then the spines, ..."""
+    import networkx
+
     graph = network(intent)
     ends = [*of_kind(graph, "host"), *of_kind(graph, "machine")]
     near = {str(other) for node in ends for other in graph.neighbors(node)}

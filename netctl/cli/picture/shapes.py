@@ -133,12 +133,25 @@ class Sheet:
         size: float = 12,
         anchor: str = "start",
         colour: str = "",
+        turn: float = 0,
     ) -> None:
-        """One line of text; `y` is its base line."""
+        """One line of text; `y` is its base line. `turn`: degrees to the right around its start."""
         look = f' class="{kind}"' if kind else ""
         style = f"font-size:{size:g}px" + (f";fill:{colour}" if colour else "")
         anchored = f' text-anchor="{anchor}"' if anchor != "start" else ""
-        self._add(f'<text x="{_n(x)}" y="{_n(y)}"{look}{anchored} style="{style}">{escape(words)}</text>')
+        turned = f' transform="rotate({turn:g} {_n(x)} {_n(y)})"' if turn else ""
+        self._add(
+            f'<text x="{_n(x)}" y="{_n(y)}"{look}{anchored}{turned} style="{style}">{escape(words)}</text>'
+        )
+
+    def define(self, name: str, size: float, shapes: str) -> None:
+        """A sign of that size, in SVG's own notation, to be drawn many times with `use`."""
+        self._add(f'<symbol id="{name}" viewBox="0 0 {_n(size)} {_n(size)}">{shapes}</symbol>')
+
+    def use(self, name: str, x: float, y: float, size: float) -> None:
+        """A sign that was defined."""
+        box = f'x="{_n(x)}" y="{_n(y)}" width="{_n(size)}" height="{_n(size)}"'
+        self._add(f'<use href="#{name}" {box}/>')
 
     def tip(self, words: str) -> None:
         """What a browser shows over the shape that was drawn last."""
