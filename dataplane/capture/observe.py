@@ -95,6 +95,7 @@ class Capture:
         *,
         expression: Expression | None = None,
         program: bytes | None = None,
+        accepts: Callable[[bytes], bool] | None = None,
     ) -> None:
         """A capture, not yet listening.
 
@@ -103,12 +104,14 @@ class Capture:
             points: where; nodes that are not there are left out, and named in `absent`.
             expression: which packets; all without it.
             program: a classic BPF program of the caller's own in its place.
+            accepts: asked about each frame that passes the program.
         """
         self.lab, self.points = lab, points
         self.lost: dict[str, int] = {}
         self.absent: list[str] = []
         self.began = self.ended = 0
         self._expression, self._program = expression, program
+        self._accepts = expression.accepts if expression else accepts
         self._nodes: list[_Node] = []
         self._waiting: list[Frame] = []
         self._buffer = bytearray(_LONGEST)
@@ -202,7 +205,7 @@ class Capture:
 
     def _read(self, node: _Node, behind: int | None = None) -> bool:
         """Read what a socket has; whether there may be more from before `behind`."""
-        made, by_device, accepts = node.socket, node.by_device, self._expression
+        made, by_device, accepts = node.socket, node.by_device, self._accepts
         buffers = [self._buffer]
         for _ in range(_BURST):
             try:
@@ -212,8 +215,8 @@ class Capture:
             except OSError:
                 continue  # a device went down: ENETDOWN, once
             number = by_device.get(address[0])
-            stamp, octets, length = _with_tag(self._buffer[:caught], ancillary)
-            if number is not None and (accepts is None or accepts.accepts(octets)):
+            stamp, octets, length = with_tag(self._buffer[:caught], ancillary)
+            if number is not None and (accepts is None or accepts(octets)):
                 outgoing = address[2] == socket.PACKET_OUTGOING
                 reception = _RECEPTION.get(address[2], 0)
                 self._waiting.append(Frame(stamp, number, outgoing, octets, length, reception))
@@ -226,8 +229,8 @@ def _time(frame: Frame) -> int:
     return frame.time
 
 
-def _with_tag(octets: bytearray, ancillary: list[tuple[int, int, bytes]]) -> tuple[int, bytes, int]:
-    """The time stamp, the frame with the VLAN tag that the kernel took out, and its length on the wire."""
+def with_tag(octets: bytearray, ancillary: list[tuple[int, int, bytes]]) -> tuple[int, bytes, int]:
+    """What recvmsg(2) gave: the time stamp, the frame with its VLAN tag put back, its length on the wire."""
     stamp, length = 0, len(octets)
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
