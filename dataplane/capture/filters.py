@@ -71,7 +71,7 @@ class Expression:
             if self._library.pcap_compile(handle, *arguments) != 0:
                 words = self._library.pcap_geterr(handle).decode(errors="replace")
                 raise InputError(
-                    f"--filter {text!r}: {words}",
+                    f"the filter {text!r}: {words}",
                     "It is an expression as tcpdump takes it, such as 'icmp and host 10.10.0.11'.",
                 )
         finally:
@@ -114,7 +114,7 @@ def _library() -> Any:
         library.pcap_freecode.argtypes = (ctypes.c_void_p,)
         library.pcap_offline_filter.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
         return library
-    raise MachineError("--filter needs libpcap, which is not here", "apt-get install tcpdump brings it.")
+    raise MachineError("a filter needs libpcap, which is not here", "apt-get install tcpdump brings it.")
 
 
 def layers(frame: bytes) -> Iterator[bytes]:
@@ -193,8 +193,9 @@ def with_addresses(text: str, addresses: Mapping[str, Sequence[str]]) -> str:
         if found is None:
             return match[0]
         if not found:
-            raise InputError(f"--filter: {name} has no address that netctl knows", "Write one instead.")
-        text = found[0] if len(found) == 1 else f"({' or '.join(found)})"
-        return f"{match[1]}{text}"
+            raise InputError(
+                f"the filter {text!r}: {name} has no address that netctl knows", "Write one instead."
+            )
+        return f"{match[1]}{found[0] if len(found) == 1 else '(' + ' or '.join(found) + ')'}"
 
     return _NAMED.sub(replace, text)

@@ -45,7 +45,9 @@ def usual(intent: Intent) -> list[Point]:
         found.append(Point(nic.name, nic.node, nic.device, about))
     ends = _ends(intent)
     for place in places.points(intent):
-        found.append(Point(place.name, place.node, place.device, ends[place.node, place.device]))
+        found.append(
+            Point(place.name, place.node, place.device, ends.get((place.node, place.device), place.name))
+        )
     return found
 
 

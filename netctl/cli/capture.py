@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dataplane.capture import Capture, Catalogue, Frame, Point
     from dataplane.capture.filters import Expression
     from netctl.cli.operations import Running
+    from netctl.model import Intent
 
 STDOUT = "-"
 """What -w takes for the standard output."""
@@ -116,17 +117,21 @@ def _compiled(running: Running, expression: str | None) -> Expression | None:
 
     if expression is None:
         return None
-    intent = running.intent
-    addresses: dict[str, list[str]] = {vm: [] for vm in intent.file.vms}
+    return Expression(with_addresses(expression, addresses(running.intent)))
+
+
+def addresses(intent: Intent) -> dict[str, list[str]]:
+    """The addresses that the lab's names stand for in a filter: of VMs, NICs, machines and hosts."""
+    found: dict[str, list[str]] = {vm: [] for vm in intent.file.vms}
     for port in intent.ports:
         address = [str(port.ip)] if port.ip else []
-        addresses[port.name] = address
-        addresses[port.vm] += address
+        found[port.name] = address
+        found[port.vm] += address
     for name, machine in intent.machines.items():
-        addresses[name] = [str(machine.definition.ip.ip)] if machine.definition.ip else []
+        found[name] = [str(machine.definition.ip.ip)] if machine.definition.ip else []
     for name, host in intent.hosts.items():
-        addresses[name] = [str(host.address.ip)]
-    return Expression(with_addresses(expression, addresses))
+        found[name] = [str(host.address.ip)]
+    return found
 
 
 @contextlib.contextmanager
