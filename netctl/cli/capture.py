@@ -81,8 +81,10 @@ def capture(
     with _ended() as ended, _sink(running.name, found, write, json) as sink:
         with Capture(running.name, found, expression=wanted) as caught:
             _say_begun(running, caught)
-            for frames in caught.frames(lambda: ended() or sink.count == count, seconds):
-                sink.take(frames if count is None else frames[: count - sink.count])
+            with _counted(shown=write is not None) as tell:
+                for frames in caught.frames(lambda: ended() or sink.count == count, seconds):
+                    sink.take(frames if count is None else frames[: count - sink.count])
+                    tell(sink.count)
         sink.finish(caught)
     _say_ended(sink, caught)
 
@@ -121,7 +123,7 @@ def _compiled(running: Running, expression: str | None) -> Expression | None:
 
 
 def addresses(intent: Intent) -> dict[str, list[str]]:
-    """The addresses that the lab's names stand for in a filter: of VMs, NICs, machines and hosts."""
+    """The addresses that the names of a lab's VMs, NICs, machines and hosts stand for in an expression."""
     found: dict[str, list[str]] = {vm: [] for vm in intent.file.vms}
     for port in intent.ports:
         address = [str(port.ip)] if port.ip else []
@@ -151,6 +153,16 @@ def _ended() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _counted(shown: bool) -> Iterator[Callable[[int], None]]:
+    """How many packets there are, while nothing else is to be seen of them."""
+    if not shown or output.Options.verbose:
+        yield lambda count: None
+        return
+    with output.progress("capturing") as progress:
+        yield lambda count: progress(output.plural(count, "packet"))
 
 
 # --- where the packets go -------------------------------------------------------------------------
