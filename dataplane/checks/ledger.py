@@ -146,10 +146,14 @@ def _flooded_rightly(flight: Flight, sighting: Sighting) -> bool:
 
 
 def _sort_at_source(flight: Flight, sighting: Sighting) -> None:
-    packet = sighting.packet
+    packet, chosen = sighting.packet, sighting.place in flight.target.servers
     if sighting.outgoing:
         if packet.kind in (Kind.REQUEST, Kind.SYN):
             flight.left.append(sighting.time)
+        elif chosen:
+            flight.replies.append(sighting)
+    elif chosen and packet.kind in (Kind.REQUEST, Kind.SYN):
+        flight.arrived.append(sighting)  # a load balancer chose the sender itself
     elif packet.kind in (Kind.ANSWER, Kind.SYN_ACK, Kind.ARP_REPLY) or (
         packet.protocol in (UDP, TCP) and packet.dport == flight.local_port
     ):

@@ -46,6 +46,10 @@ class Names:
         """The logical router port that leads to a subnet."""
         return f"{self.prefix}{vpc}/{subnet}"
 
+    def load_balancer(self, vpc: str, name: str) -> str:
+        """A load balancer of a VPC."""
+        return f"{self.prefix}{vpc}/{name}"
+
     def chassis(self, host: str) -> str:
         """The chassis of a host, its `system-id`."""
         return f"{self.prefix}{host}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
+from netctl.compile import routing_policies
 from netctl.compile.names import Names
 from netctl.compile.rows import Rows
 from netctl.model.intent import Intent
@@ -27,6 +28,18 @@ def compile_routes(intent: Intent, vpc: str, names: Names, rows: Rows) -> list[R
                 ip_prefix=str(route.to),
                 nexthop=str(hop),
                 output_port=names.router_port(vpc, over),
+            )
+        )
+    hop = routing_policies.everything_by(intent, vpc)
+    if hop is not None:
+        found.append(
+            rows.add_unnamed(
+                "Logical_Router_Static_Route",
+                f"{names.router(vpc)} for routing policies",
+                f"vpc {vpc}",
+                ip_prefix=str(routing_policies.EVERYTHING),
+                nexthop=str(hop),
+                output_port=names.router_port(vpc, _subnet_of(intent, vpc, hop)),
             )
         )
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netctl.compile import external
+from netctl.compile import external, load_balancers
 from netctl.compile.names import Names
 from netctl.compile.rows import Rows, refs
 from netctl.model.intent import Intent, Port
@@ -47,7 +47,13 @@ def compile_subnets(intent: Intent, names: Names, rows: Rows) -> None:
                 )
             )
         ports += external.switch_ports(intent, name, names, rows)
-        rows.add("Logical_Switch", names.switch(name), why, ports=refs(ports))
+        rows.add(
+            "Logical_Switch",
+            names.switch(name),
+            why,
+            ports=refs(ports),
+            load_balancer=load_balancers.references(intent, subnet.vpc, names) if subnet.vpc else (),
+        )
 
 
 def _nic(port: Port, names: Names, rows: Rows) -> Ref:

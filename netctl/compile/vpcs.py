@@ -5,7 +5,7 @@ What else a VPC has is in files beside this one, by feature.
 
 from __future__ import annotations
 
-from netctl.compile import external, nat, routes
+from netctl.compile import external, load_balancers, nat, routes, routing_policies
 from netctl.compile.names import Names
 from netctl.compile.routers import router_mac
 from netctl.compile.rows import Rows, refs
@@ -24,6 +24,7 @@ def compile_vpcs(intent: Intent, names: Names, rows: Rows) -> None:
         widest = max(map(intent.subnet_mtu, [*subnets, *(way.subnet for way in ways)]), default=0)
         ports = [_port(intent, vpc, subnet, widest, names, rows) for subnet in subnets]
         ports += [external.router_port(intent, way, widest, names, rows) for way in ways]
+        load_balancers.compile_load_balancers(intent, vpc, names, rows)
         rows.add(
             "Logical_Router",
             names.router(vpc),
@@ -31,6 +32,8 @@ def compile_vpcs(intent: Intent, names: Names, rows: Rows) -> None:
             ports=refs(ports),
             nat=refs(nat.compile_nat(intent, vpc, subnets, names, rows)),
             static_routes=refs(routes.compile_routes(intent, vpc, names, rows)),
+            policies=refs(routing_policies.compile_policies(intent, vpc, names, rows)),
+            load_balancer=load_balancers.references(intent, vpc, names),
         )
     external.compile_failover(intent, rows)
 

@@ -92,7 +92,7 @@ NORTHBOUND = Kind(
         "Logical_Router_Policy": unnamed("action", "match", "nexthops", "priority"),
         "Load_Balancer": Table(
             ("health_check", "ip_port_mappings", "protocol", "vips"),
-            {"external_ids": MARKS, "options": ("affinity_timeout", "reject")},
+            {"external_ids": MARKS, "options": ("affinity_timeout", "ct_flush", "reject")},
         ),
         "Load_Balancer_Health_Check": unnamed(
             "vip", options=("failure_count", "interval", "success_count", "timeout")

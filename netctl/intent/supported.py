@@ -51,9 +51,6 @@ NOT_YET: tuple[tuple[str, Wanted, str], ...] = (
     ("vms.*.nics.*.ip", is_("dhcp"), "addresses by DHCP"),
     ("vpcs.*.type", is_("transit"), "transit VPCs"),
     ("vpcs.*.attach", written, "transit VPCs"),
-    ("vpcs.*.routable", written, "externally routable prefixes"),
-    ("vpcs.*.routing_policies", written, "routing policies"),
-    ("vpcs.*.load_balancers", written, "load balancers"),
     ("physical.*.kind", is_("router"), "routers with BGP"),
     # microsegmentation
     ("policies.*.mode", is_("enforce", "monitor"), "security policies (other than mode: save)"),

@@ -1,0 +1,155 @@
+"""Routing policies of a VPC (ovn-nb(5), Logical_Router_Policy): what passes, and by which way.
+
+OVN asks its route table first and the policies then, and drops what has no route before any policy sees it. In
+AHV policies come first: so where one reroutes, everything gets a route, and what has no other is dropped by the
+last of the policies instead.
+
+    2000        without NAT, only externally routable prefixes go out and come in
+    1 to 1000   the file's
+    0           no route
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network
+
+from netctl.compile.names import Names
+from netctl.compile.rows import Rows
+from netctl.model.intent import Intent
+from netctl.model.state import Ref
+from netctl.model.vpc import Reroute, RoutingPolicy
+
+ROUTABLE_PRIORITY = 2000
+
+EVERYTHING = IPv4Network("0.0.0.0/0")
+
+_ACTIONS = {"permit": "allow", "deny": "drop", "reroute": "reroute"}
+
+
+def compile_policies(intent: Intent, vpc: str, names: Names, rows: Rows) -> list[Ref]:
+    """The policies of a VPC's router."""
+    found = [_routing_policy(intent, vpc, policy, names, rows) for policy in _distinct(intent, vpc)]
+    found += _routable(intent, vpc, names, rows)
+    if everything_by(intent, vpc) is not None:
+        found.append(
+            rows.add_unnamed(
+                "Logical_Router_Policy",
+                f"{names.router(vpc)} no route",
+                f"vpc {vpc}",
+                priority=0,
+                action="drop",
+                match=f"ip4 && ip4.dst != {_set(_reached(intent, vpc))}",
+            )
+        )
+    return found
+
+
+def everything_by(intent: Intent, vpc: str) -> IPv4Address | None:
+    """The next hop of the route that everything gets, where a policy reroutes and the VPC has no default."""
+    definition = intent.file.vpcs[vpc]
+    if any(route.to == EVERYTHING for route in definition.routes):
+        return None
+    return next((hop for policy in definition.routing_policies if (hop := reroute_of(policy))), None)
+
+
+def reroute_of(policy: RoutingPolicy) -> IPv4Address | None:
+    """Where a policy sends packets; None when it does not."""
+    return policy.action.reroute if isinstance(policy.action, Reroute) else policy.reroute
+
+
+def _distinct(intent: Intent, vpc: str) -> Iterable[RoutingPolicy]:
+    return {
+        _label(policy): policy
+        for policy in sorted(intent.file.vpcs[vpc].routing_policies, key=lambda policy: policy.priority)
+    }.values()
+
+
+def _label(policy: RoutingPolicy) -> str:
+    """What tells it from others: the same whatever else the file has."""
+    ports = ",".join(map(str, _ports(policy)))
+    what = f"{policy.protocol}/{ports}" if ports else policy.protocol
+    return f"{policy.priority} {policy.from_} {policy.to} {what}"
+
+
+def _ports(policy: RoutingPolicy) -> list[int]:
+    return sorted({*policy.ports, *([policy.port] if policy.port else [])})
+
+
+def _routing_policy(intent: Intent, vpc: str, policy: RoutingPolicy, names: Names, rows: Rows) -> Ref:
+    hop = reroute_of(policy)
+    terms = ["icmp4" if policy.protocol == "icmp" else "ip4"]
+    terms += _end(intent, vpc, policy.from_, "src", names) + _end(intent, vpc, policy.to, "dst", names)
+    if policy.protocol in ("tcp", "udp"):
+        terms.append(policy.protocol)
+        if ports := _ports(policy):
+            terms.append(f"{policy.protocol}.dst == {_set(ports)}")
+    action = "reroute" if isinstance(policy.action, Reroute) else policy.action
+    return rows.add_unnamed(
+        "Logical_Router_Policy",
+        f"{names.router(vpc)} {_label(policy)}",
+        f"routing policy {policy.priority} of vpc {vpc}",
+        priority=policy.priority,
+        action=_ACTIONS[action],
+        match=" && ".join(terms),
+        nexthops=(str(hop),) if hop else (),
+    )
+
+
+def _end(intent: Intent, vpc: str, text: str, side: str, names: Names) -> list[str]:
+    """The match of `from` (side src) or `to` (side dst).
+
+    Outside is what the VPC has no subnet for; an external subnet stands for what comes from or leaves over it.
+    """
+    if text == "any":
+        return []
+    if text == "external":
+        return [f"ip4.{side} != {_set(_own(intent, vpc))}"]
+    subnet = intent.file.subnets.get(text)
+    if subnet is None:
+        return [f"ip4.{side} == {text}"]
+    if subnet.type == "external":
+        port = names.router_port(vpc, text)
+        return [f'{"inport" if side == "src" else "outport"} == "{port}"']
+    return [f"ip4.{side} == {subnet.cidr}"]
+
+
+def _routable(intent: Intent, vpc: str, names: Names, rows: Rows) -> list[Ref]:
+    """Where prefixes are externally routable, nothing else crosses an external subnet without NAT."""
+    prefixes = intent.file.vpcs[vpc].routable
+    found = []
+    for way in intent.gateways:
+        if way.vpc != vpc or way.snat_ip is not None or not prefixes:
+            continue
+        port = names.router_port(vpc, way.subnet)
+        for what, match in (
+            ("out", f'outport == "{port}" && ip4.src != {_set([*prefixes, way.router_ip])}'),
+            ("in", f'inport == "{port}" && ip4.dst != {_set(prefixes)}'),
+        ):
+            found.append(
+                rows.add_unnamed(
+                    "Logical_Router_Policy",
+                    f"{port} routable {what}",
+                    f"vpc {vpc}",
+                    priority=ROUTABLE_PRIORITY,
+                    action="drop",
+                    match=f"ip4 && {match}",
+                )
+            )
+    return found
+
+
+def _own(intent: Intent, vpc: str) -> list[IPv4Network]:
+    return [s.cidr for s in intent.file.subnets.values() if s.vpc == vpc and s.cidr is not None]
+
+
+def _reached(intent: Intent, vpc: str) -> list[IPv4Network]:
+    """Every network that the VPC has a route to."""
+    outside = [intent.file.subnets[way.subnet].cidr for way in intent.gateways if way.vpc == vpc]
+    routes = [route.to for route in intent.file.vpcs[vpc].routes]
+    return [*_own(intent, vpc), *(cidr for cidr in outside if cidr is not None), *routes]
+
+
+def _set(members: Iterable[object]) -> str:
+    """A set of constants of OVN's match language."""
+    return "{" + ", ".join(sorted({str(member) for member in members})) + "}"
