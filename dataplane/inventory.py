@@ -57,6 +57,7 @@ class Device:
     """A device of a node as it must be; `mac` None: whatever the kernel gave it.
 
     `stack`: a Linux stack sends from it into a userspace datapath, so it must compute checksums itself.
+    `rate`: bits a second that it sends at most; None: no limit.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Device:
     mtu: int
     up: bool = True
     stack: bool = False
+    rate: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +197,8 @@ def _switch_links(intent: Intent) -> list[Link]:
 def _host_links(host: Hypervisor, mtu: int) -> list[Link]:
     links = [
         Link(
-            End(host.name, Device(name, None, mtu)),
-            End(nic.switch, Device(devices.cable(host.name, name), None, mtu)),
+            End(host.name, Device(name, None, mtu, rate=nic.rate)),
+            End(nic.switch, Device(devices.cable(host.name, name), None, mtu, rate=nic.rate)),
         )
         for name, nic in host.nics.items()
     ]

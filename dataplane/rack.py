@@ -18,7 +18,7 @@ from typing import Any
 
 from pyroute2 import IPRoute
 
-from dataplane import buffers, daemons, netns, processes, stack, store, tables
+from dataplane import buffers, daemons, netns, processes, shaping, stack, store, tables
 from dataplane.bonds import Bond, bond
 from dataplane.daemons import Daemon, Runner
 from dataplane.engine import Engine
@@ -547,7 +547,13 @@ def _device_difference(device: Device, seen: Seen) -> list[str]:
         words.append(f"its MTU is {seen.mtu}, not {device.mtu}")
     if device.up != seen.up:
         words.append(f"it is {'up' if seen.up else 'down'}")
+    if not shaping.same(device.rate, seen.rate):
+        words.append(f"its rate is {_rate(seen.rate)}, not {_rate(device.rate)}")
     return words
+
+
+def _rate(rate: int | None) -> str:
+    return "unlimited" if rate is None else f"{rate / 1e6:g} Mbit/s"
 
 
 def _wanted(node: Node, started: Iterable[Daemon]) -> list[Daemon]:
@@ -558,7 +564,7 @@ def _wanted(node: Node, started: Iterable[Daemon]) -> list[Daemon]:
 def _set_states(work: Iterable[tuple[Device, Seen]]) -> None:
     with stack.Stack() as here:
         for device, seen in work:
-            here.configure_device(replace(device, mac=None, mtu=seen.mtu), seen)
+            here.configure_device(replace(device, mac=None, mtu=seen.mtu, rate=seen.rate), seen)
 
 
 class _Handles:

@@ -22,6 +22,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl import RTMGRP_LINK
 
+from dataplane import shaping
 from dataplane.inventory import Device, Route
 from netctl.errors import ChangeError
 
@@ -33,7 +34,10 @@ _MAIN_TABLE = 254
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A device as the kernel shows it; `peer` is the index of the other end of a veth pair."""
+    """A device as the kernel shows it; `peer` is the index of the other end of a veth pair.
+
+    `rate`: bits a second that it sends at most.
+    """
 
     index: int
     group: int
@@ -43,6 +47,7 @@ class Seen:
     carrier: bool
     kind: str
     peer: int | None
+    rate: int | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,9 @@ class Stack:
                 carrier=bool(link.get_attr("IFLA_CARRIER")),
                 kind=str(info.get_attr("IFLA_INFO_KIND") or "") if info else "",
                 peer=link.get_attr("IFLA_LINK"),
+                rate=shaping.limit_of(self._netlink, link["index"])
+                if link.get_attr("IFLA_QDISC") == shaping.QUEUEING
+                else None,
             )
         addresses: dict[str, set[IPv4Interface]] = {}
         for entry in self._netlink.get_addr(family=socket.AF_INET):
@@ -106,7 +114,7 @@ class Stack:
         return Snapshot(devices, frozen, frozenset(routes))
 
     def configure_device(self, device: Device, seen: Seen | None) -> None:
-        """Give a device its MAC, MTU and state; `seen` None: it is new, made with MAC and MTU."""
+        """Give a device its MAC, MTU, state and rate; `seen` None: it is new, made with MAC and MTU."""
         changes: dict[str, object] = {}
         if seen is None:
             changes["state"] = "up" if device.up else "down"
@@ -121,6 +129,13 @@ class Stack:
             self._netlink.link("set", index=self._index(device.name), **changes)
         if device.stack:
             checksum_in_software(device.name)
+        limited = seen.rate if seen else None
+        if not shaping.same(limited, device.rate):
+            index = self._index(device.name)
+            with _tolerating(errno.ENOENT):
+                shaping.unlimit(self._netlink, index)
+            if device.rate is not None:
+                shaping.limit(self._netlink, index, device.rate, device.mtu)
 
     def configure_layer3(
         self, addresses: Mapping[str, IPv4Interface], routes: tuple[Route, ...], managed: Collection[str]

@@ -52,13 +52,17 @@ def add_port(
     *,
     tag: int | None = None,
     lacp: str | None = None,
+    limited: bool = False,
     port_config: Mapping[str, str] | None = None,
     device_config: Mapping[str, str] | None = None,
     external_ids: Mapping[str, str] | None = None,
     type: str | None = None,
     mtu_request: int | None = None,
 ) -> Ref:
-    """A port over the one device of the same name; `external_ids` and `device_config` are the interface's."""
+    """A port over the one device of the same name; `external_ids` and `device_config` are the interface's.
+
+    `limited`: somebody else limits the rate of its device (see `leave_rates_alone`).
+    """
     device = rows.add(
         "Interface",
         name,
@@ -68,4 +72,21 @@ def add_port(
         type=type,
         mtu_request=mtu_request,
     )
-    return rows.add("Port", name, why, interfaces=(device,), tag=tag, lacp=lacp, other_config=port_config)
+    return rows.add(
+        "Port",
+        name,
+        why,
+        interfaces=(device,),
+        tag=tag,
+        lacp=lacp,
+        qos=leave_rates_alone(rows, name, why) if limited else None,
+        other_config=port_config,
+    )
+
+
+def leave_rates_alone(rows: Rows, port: str, why: str) -> tuple[Ref, ...]:
+    """The QoS of a port whose devices have limits that are not OVS's: it would take them away when it starts.
+
+    OVS cannot limit what its userspace datapath sends.
+    """
+    return (rows.add_unnamed("QoS", port, why, type="linux-noop"),)

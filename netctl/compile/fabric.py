@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 
 from netctl.compile import mlag
-from netctl.compile.bridges import VLAN_LIMIT, add_bridge, add_port
+from netctl.compile.bridges import VLAN_LIMIT, add_bridge, add_port, leave_rates_alone
 from netctl.compile.partners import Aggregate, aggregates
 from netctl.compile.rows import Rows, refs
 from netctl.model import devices
@@ -41,7 +41,8 @@ def compile_switch(intent: Intent, switch: str, datapath: str, rows: Rows) -> No
         for nic, cabled in host.nics.items():
             device = devices.cable(host.name, nic)
             if cabled.switch == switch and device not in bonded:
-                ports.append(add_port(rows, device, f"host {host.name}", port_config=edge))
+                limited = cabled.rate is not None
+                ports.append(add_port(rows, device, f"host {host.name}", limited=limited, port_config=edge))
     parallel: Counter[str] = Counter()
     for link in intent.links:
         if switch in link:
@@ -90,6 +91,7 @@ def _bond(rows: Rows, aggregate: Aggregate, config: Mapping[str, str]) -> Ref:
         interfaces=refs(members),
         bond_mode="balance-tcp",
         lacp="active",
+        qos=leave_rates_alone(rows, aggregate.name, why) if aggregate.limited else None,
         other_config={"lacp-time": "fast", **config},
     )
 

@@ -6,7 +6,7 @@ asks for one, and adds its tunnels; those rows are its own.
 
 from __future__ import annotations
 
-from netctl.compile.bridges import VLAN_LIMIT, add_bridge, add_port
+from netctl.compile.bridges import VLAN_LIMIT, add_bridge, add_port, leave_rates_alone
 from netctl.compile.names import Names
 from netctl.compile.rows import Rows, refs
 from netctl.compile.subnets import OVN_TYPES
@@ -95,9 +95,12 @@ def _tap(port: Port, names: Names, rows: Rows) -> Ref:
 def _uplink_bridge(host: Hypervisor, bridge: UplinkBridge, datapath: str, rows: Rows) -> Ref:
     why = f"host {host.name}"
     if bridge.mode == "none" or len(bridge.uplinks) < 2:
-        ports = [add_port(rows, uplink, why) for uplink in bridge.uplinks]
+        ports = [
+            add_port(rows, uplink, why, limited=host.nics[uplink].rate is not None)
+            for uplink in bridge.uplinks
+        ]
     else:
-        ports = [_bond(bridge, why, rows)]
+        ports = [_bond(host, bridge, rows)]
     return add_bridge(
         rows,
         bridge.bridge,
@@ -109,7 +112,9 @@ def _uplink_bridge(host: Hypervisor, bridge: UplinkBridge, datapath: str, rows: 
     )
 
 
-def _bond(bridge: UplinkBridge, why: str, rows: Rows) -> Ref:
+def _bond(host: Hypervisor, bridge: UplinkBridge, rows: Rows) -> Ref:
+    why = f"host {host.name}"
+    limited = any(host.nics[uplink].rate is not None for uplink in bridge.uplinks)
     members = [rows.add("Interface", uplink, why) for uplink in bridge.uplinks]
     config = {"lacp-time": "fast"} if bridge.lacp != "off" else {}
     if bridge.lacp_fallback:
@@ -121,6 +126,7 @@ def _bond(bridge: UplinkBridge, why: str, rows: Rows) -> Ref:
         interfaces=refs(members),
         bond_mode=bridge.mode,
         lacp=None if bridge.lacp == "off" else bridge.lacp,
+        qos=leave_rates_alone(rows, bridge.bond, why) if limited else None,
         other_config=config,
     )
 

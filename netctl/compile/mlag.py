@@ -38,6 +38,7 @@ def add_legs(rows: Rows, intent: Intent, switch: str, aggregate: Aggregate) -> I
                 device,
                 f"host {aggregate.host}",
                 lacp="active",
+                limited=aggregate.limited,
                 port_config={"lacp-time": "fast", "lacp-system-id": system},
                 device_config={
                     "lacp-aggregation-key": str(aggregate.number),

@@ -17,12 +17,14 @@ class Aggregate:
     """A host's LACP bond as the fabric sees it: `ports` are (switch, its device), as the uplinks are written.
 
     `number` is unique in the lab, whatever other hosts have, and is the aggregation key on an MLAG pair.
+    `limited`: a rate is set for one of its uplinks.
     """
 
     host: str
     bond: str
     number: int
     ports: tuple[tuple[str, str], ...]
+    limited: bool
 
     @property
     def name(self) -> str:
@@ -50,6 +52,7 @@ def aggregates(intent: Intent) -> Iterator[Aggregate]:
                 bridge.bond,
                 host.number * BONDS_OF_A_HOST + index,
                 tuple((host.nics[nic].switch, devices.cable(host.name, nic)) for nic in bridge.uplinks),
+                any(host.nics[nic].rate is not None for nic in bridge.uplinks),
             )
             if len(aggregate.switches) == 1 or any(aggregate.switches <= pair for pair in pairs):
                 yield aggregate

@@ -72,7 +72,13 @@ NORTHBOUND = Kind(
             ("addresses", "dhcpv4_options", "dhcpv6_options", "enabled", "port_security", "tag", "type"),
             {
                 "external_ids": MARKS,
-                "options": ("nat-addresses", "network_name", "requested-chassis", "router-port"),
+                "options": (
+                    "disable_garp_rarp",
+                    "nat-addresses",
+                    "network_name",
+                    "requested-chassis",
+                    "router-port",
+                ),
             },
             watch=("up",),
         ),
@@ -153,13 +159,14 @@ OPEN_VSWITCH = Kind(
             adopted=_INTEGRATION,
         ),
         "Port": Table(
-            ("bond_mode", "interfaces", "lacp", "tag", "trunks", "vlan_mode"),
+            ("bond_mode", "interfaces", "lacp", "qos", "tag", "trunks", "vlan_mode"),
             {
                 "external_ids": MARKS,
                 "other_config": ("lacp-fallback-ab", "lacp-system-id", "lacp-time", "rstp-port-admin-edge"),
             },
             adopted=_INTEGRATION,
         ),
+        "QoS": unnamed("type"),
         "Interface": Table(
             ("mtu_request", "type"),
             {

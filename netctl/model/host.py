@@ -11,6 +11,9 @@ from netctl.model.base import Flag, Model, Mtu, Name, Rate, Says
 MAX_HOSTS = 32
 """Hosts of one cluster (seed: "Maximum cluster size: 32")."""
 
+LOWEST_RATE, HIGHEST_RATE = 64_000, 30_000_000_000
+"""Bits a second that a link can be limited to; above, 32 bits for octets a second end (tc-htb(8))."""
+
 UplinkName = Annotated[
     str, StringConstraints(pattern=r"^eth(0|[1-9][0-9]?)$"), Says("an uplink, such as eth0")
 ]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from netctl.intent import defaults
 from netctl.intent.findings import Findings
 from netctl.intent.source import Path_
-from netctl.model.host import MAX_HOSTS, VirtualSwitch
+from netctl.model.host import HIGHEST_RATE, LOWEST_RATE, MAX_HOSTS, VirtualSwitch
 from netctl.model.intent import LabFile, UplinkBridge
 
 
@@ -235,6 +235,22 @@ def bonds(lab: LabFile, findings: Findings) -> None:
     told.tell(findings)
 
 
+def uplink_rates(lab: LabFile, findings: Findings) -> None:
+    """A link's rate is one that can be kept to."""
+    for name, host in lab.hosts.items():
+        for nic, definition in (host.nics or {}).items():
+            rate = definition.rate
+            if rate is not None and not LOWEST_RATE <= rate <= HIGHEST_RATE:
+                slow = rate < LOWEST_RATE
+                findings.error(
+                    ("hosts", name, "nics", nic, "rate"),
+                    f"{rate} bits a second is {'less' if slow else 'more'} than a link can be limited to",
+                    f"write {LOWEST_RATE // 1000}kbit or more"
+                    if slow
+                    else f"write {HIGHEST_RATE // 10**9}gbit or less, or leave it out for no limit",
+                )
+
+
 def uplink_mtu(lab: LabFile, findings: Findings) -> None:
     """A virtual switch sends no more than the fabric carries."""
     for name, definition in (lab.virtual_switches or {}).items():
@@ -259,5 +275,6 @@ RULES = (
     uplinks_exist,
     uplink_in_one_switch,
     bonds,
+    uplink_rates,
     uplink_mtu,
 )

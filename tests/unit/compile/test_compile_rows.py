@@ -46,9 +46,10 @@ ROOTS = {
     "Load_Balancer",
     "DHCP_Options",
     "DNS",
+    "QoS",
 }
 
-WEAK = {"dhcpv4_options", "dhcpv6_options", "dns_records", "gateway_port", "load_balancer"}
+WEAK = {"dhcpv4_options", "dhcpv6_options", "dns_records", "gateway_port", "load_balancer", "qos"}
 """Columns that refer to a row without keeping it alive (the schema's refType)."""
 
 
