@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from dataclasses import replace
 
 from netctl.compile import Names
 from netctl.compile.subnets import OVN_TYPES
@@ -41,17 +42,33 @@ def preview(desired: State, where: Where) -> Plan:
 
 
 def converge(desired: State, where: Where) -> Plan:
-    """Write what differs, and wait until the switches have acted on it. Returns what was changed."""
+    """Write what differs, and wait until the switches have acted on it. Returns what was changed.
+
+    Flows go last: they name ports, so the switches must have made those first.
+    """
     with _opened(where, desired.owner) as databases:
         changes = write(desired, databases)
         databases.wait_for_switches(desired.nodes)
+        if desired.flows or changes.flows:
+            databases.write_flows(plan(desired, databases.read()))
         return changes
 
 
-def write(desired: State, databases: Databases) -> Plan:
-    """Write what differs: one transaction for each database, or two where northd could not stand one.
+def configure_switches(desired: State, where: Where) -> None:
+    """As `converge`, but only Open vSwitch of hosts and switches; the northbound database stays as it is.
 
-    Returns what was changed.
+    For controllers that start now: with the logical network written when they run, each works out its flows
+    once, and not anew with every host that joins.
+    """
+    with _opened(where, desired.owner) as databases:
+        there = databases.read().northbound
+        converge(replace(desired, northbound=there), databases)
+
+
+def write(desired: State, databases: Databases) -> Plan:
+    """Write the rows that differ: one transaction for each database, or two where northd could not stand one.
+
+    Returns what was changed, or must still be: the flows.
     """
     observed = databases.read()
     changes = plan(desired, observed)
@@ -75,7 +92,9 @@ def withdraw(desired: State, where: Where, interfaces: Mapping[str, Iterable[str
     For devices that were made again under a running switch, see netctl.plan.withdraw.
     """
     if interfaces:
-        converge(without(desired, interfaces), where)
+        with _opened(where, desired.owner) as databases:
+            write(without(desired, interfaces), databases)
+            databases.wait_for_switches(desired.nodes)
 
 
 def wait_ready(

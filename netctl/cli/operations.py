@@ -344,16 +344,16 @@ def _change(rack: Rack, intent: Intent, desired: State, target: Record, progress
     renewed = rack.build(observed, progress) if changes else {}
     with Databases(rack.endpoints(), desired.owner) as databases:
         progress("writing the configuration")
-        # Withdrawing writes whatever does not hang on the withdrawn: tell what `plan` would, before it.
-        asked = reconcile.preview(desired, databases) if renewed else None
+        changes += _from_plan(reconcile.preview(desired, databases))
         reconcile.withdraw(desired, databases, renewed)
-        made = reconcile.converge(desired, databases)
-        changes += _from_plan(made if asked is None else asked)
+        reconcile.configure_switches(desired, databases)
         rack.activate(observed, progress)
+        reconcile.converge(desired, databases)
         rack.prune(observed)
         progress("waiting until every port is bound and every flow is in")
         reconcile.wait_ready(intent, databases, READY_LIMIT, silent=rack.silent, whole=not target.faults)
         rack.warm(observed, changed=bool(changes))
+        rack.ask_by_dhcp(observed)
         if changes:
             progress("verifying")
             reconcile.verify(desired, databases)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netctl.compile import external, load_balancers
+from netctl.compile import dhcp, dns, external, load_balancers
 from netctl.compile.names import Names
 from netctl.compile.rows import Rows, refs
 from netctl.model.intent import Intent, Port
@@ -18,11 +18,12 @@ def compile_subnets(intent: Intent, names: Names, rows: Rows) -> None:
     members: dict[str, list[Port]] = {name: [] for name in intent.file.subnets}
     for port in intent.ports:
         members[port.subnet].append(port)
-    for name, subnet in intent.file.subnets.items():
-        if subnet.type not in OVN_TYPES:
-            continue
+    carried = [name for name, subnet in intent.file.subnets.items() if subnet.type in OVN_TYPES]
+    for name in carried:
+        subnet = intent.file.subnets[name]
         why = f"subnet {name}"
-        ports = [_nic(port, names, rows) for port in members[name]]
+        options = dhcp.compile_dhcp(intent, name, names, rows)
+        ports = [_nic(port, options, names, rows) for port in members[name]]
         if subnet.vlan is not None:
             ports.append(
                 rows.add(
@@ -52,11 +53,13 @@ def compile_subnets(intent: Intent, names: Names, rows: Rows) -> None:
             names.switch(name),
             why,
             ports=refs(ports),
+            dns_records=dns.references(intent, name, names),
             load_balancer=load_balancers.references(intent, subnet.vpc, names) if subnet.vpc else (),
         )
+    dns.compile_dns(intent, carried, names, rows)
 
 
-def _nic(port: Port, names: Names, rows: Rows) -> Ref:
+def _nic(port: Port, options: tuple[Ref, ...], names: Names, rows: Rows) -> Ref:
     """The port of a NIC.
 
     A known address is answered by OVN wherever it is asked for. Without port security others may live behind
@@ -70,5 +73,7 @@ def _nic(port: Port, names: Names, rows: Rows) -> Ref:
         addresses=(address,) if port.port_security else (address, "unknown"),
         port_security=(address,) if port.port_security else (),
         enabled=None if port.enabled else False,
-        options={"requested-chassis": names.chassis(port.host)},
+        dhcpv4_options=options if port.ip is not None else (),
+        # A guest announces itself. ovn-controller would as well, for each NIC, over and over for a minute.
+        options={"disable_garp_rarp": "true", "requested-chassis": names.chassis(port.host)},
     )
