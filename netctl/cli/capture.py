@@ -123,7 +123,7 @@ def _compiled(running: Running, expression: str | None) -> Expression | None:
 
 
 def addresses(intent: Intent) -> dict[str, list[str]]:
-    """The addresses that the names of a lab's VMs, NICs, machines and hosts stand for in an expression."""
+    """The addresses that the lab's names stand for in a filter: of VMs, NICs, machines and hosts."""
     found: dict[str, list[str]] = {vm: [] for vm in intent.file.vms}
     for port in intent.ports:
         address = [str(port.ip)] if port.ip else []
