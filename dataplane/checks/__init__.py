@@ -6,7 +6,7 @@ Session      the core under both, for any number of flights side by side
 """
 
 from dataplane.checks.matrix import Reach, matrix
-from dataplane.checks.run import Ping, Result, describe, ping, run_checks
+from dataplane.checks.run import Ping, Result, describe, ping, run_checks, selected
 from dataplane.checks.session import Session
 
-__all__ = ["Ping", "Reach", "Result", "Session", "describe", "matrix", "ping", "run_checks"]
+__all__ = ["Ping", "Reach", "Result", "Session", "describe", "matrix", "ping", "run_checks", "selected"]

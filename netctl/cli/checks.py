@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,7 +22,8 @@ from netctl.cli.options import (
 from netctl.errors import CheckFailed, ConflictError, InputError, NetctlError
 
 if TYPE_CHECKING:
-    from dataplane.checks import Ping, Result
+    from dataplane.checks import Ping
+    from netctl.cli.outcome import Outcome
     from netctl.model import Intent
 
 
@@ -36,32 +34,6 @@ def register(app: typer.Typer) -> None:
 
 
 # --- test -----------------------------------------------------------------------------------------
-
-
-@dataclass
-class Outcome:
-    """What became of the checks of one file: the results in order, run after run."""
-
-    lab: str
-    file: Path
-    results: list[Result] = field(default_factory=list)
-    seconds: float = 0.0
-    error: NetctlError | None = None
-
-    @property
-    def failed(self) -> int:
-        """How many checks failed."""
-        return sum(not result.passed for result in self.results)
-
-    def to_json(self) -> dict[str, Any]:
-        """The outcome as JSON data."""
-        return {
-            "lab": self.lab,
-            "file": str(self.file),
-            "passed": not self.failed and self.error is None,
-            "seconds": round(self.seconds, 3),
-            "checks": [result.to_dict() for result in self.results],
-        }
 
 
 def test(
@@ -77,6 +49,12 @@ def test(
         ),
     ] = None,
     repeat: Annotated[int, typer.Option("--repeat", metavar="N", min=1, help="Run them N times.")] = 1,
+    pause: Annotated[
+        bool,
+        typer.Option(
+            "--pause-on-failure", help="Stop at each check that fails, with the lab as it is, until Enter."
+        ),
+    ] = False,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave a lab running that was started for this.")
     ] = False,
@@ -89,8 +67,12 @@ def test(
 
     Starts the lab when it is not up, and then removes it again.
     """
+    from netctl.cli.outcome import Outcome
+    from netctl.cli.proof import refuse_to_pause_unseen
     from netctl.intent import load
 
+    if pause:
+        refuse_to_pause_unseen()
     intent = load(file)
     output.warn(intent.warnings)
     if junit is not None:
@@ -99,7 +81,7 @@ def test(
     try:
         if intent.file.checks:
             with _running(intent, file, lab, keep) as running:
-                _run(outcome, running, select or (), repeat, show=not json)
+                _run(outcome, running, select or (), repeat, pause, show=not json)
     except NetctlError as error:
         outcome.error = error
         raise
@@ -110,7 +92,7 @@ def test(
         output.emit(outcome.to_json())
     else:
         _say_outcome(outcome)
-    if outcome.failed:
+    if outcome.failures:
         raise typer.Exit(CheckFailed.exit_code)
 
 
@@ -121,6 +103,7 @@ def _running(intent: Intent, file: Path, lab: str | None, keep: bool) -> Iterato
     A lab that was started for this is removed again, also when it did not come up whole.
     """
     from netctl.cli import operations
+    from netctl.cli.subject import with_checks
 
     name = lab or intent.name
     start = name not in operations.known()
@@ -131,9 +114,7 @@ def _running(intent: Intent, file: Path, lab: str | None, keep: bool) -> Iterato
         if start:
             with output.changing(f"bringing up {file}") as progress:
                 operations.up(file, progress)
-        there = operations.locate(name).intent
-        checked = there.file.model_copy(update={"checks": intent.file.checks})
-        yield dataclasses.replace(there, file=checked)
+        yield with_checks(operations.locate(name), intent, file)
     except ConflictError:
         remove = False  # the lab is somebody else's
         raise
@@ -143,55 +124,30 @@ def _running(intent: Intent, file: Path, lab: str | None, keep: bool) -> Iterato
                 operations.down(name, False, progress)
 
 
-def _run(outcome: Outcome, intent: Intent, select: Sequence[str], repeat: int, show: bool) -> None:
-    from dataplane.checks import run_checks
-    from netctl.cli import operations
+def _run(
+    outcome: Outcome, intent: Intent, select: Sequence[str], repeat: int, pause: bool, show: bool
+) -> None:
+    from dataplane.checks import describe, selected
+    from netctl.cli.board import Board
+    from netctl.cli.proof import Proof
 
-    began = time.monotonic()
-
-    def tell(result: Result) -> None:
-        outcome.results.append(result)
-        if show:
-            _say_result(result)
-
-    try:
-        for _ in range(repeat):
-            run_checks(
-                intent,
-                intent.name,
-                select=select or None,
-                on_result=tell,
-                verbs=operations.verbs(intent.name),
-            )
-    finally:
-        outcome.seconds = time.monotonic() - began
-
-
-def _say_result(result: Result) -> None:
-    from rich.text import Text
-
-    word = ("passed", "green") if result.passed else ("FAILED", "bold red")
-    line = Text.assemble(word, "  ", result.name, (f"  {output.seconds(result.seconds)}", "dim"))
-    output.say(line)
-    if not result.passed:
-        output.say(f"        stated: {result.expected}")
-        output.say(f"        seen:   {result.seen}")
-    elif output.Options.verbose:
-        output.say(f"        {result.seen}", style="dim")
-    if not result.passed or output.Options.verbose:
-        for evidence in result.evidence:
-            output.say(f"          {evidence}", style="dim")
+    if not show:
+        Proof(outcome, None, pause).run(intent, select, repeat)
+        return
+    names = [describe(check) for check in selected(intent.file.checks, select)]
+    with Board(names, repeat) as board:
+        Proof(outcome, board, pause).run(intent, select, repeat)
 
 
 def _say_outcome(outcome: Outcome) -> None:
-    count = len(outcome.results)
+    count, failed = len(outcome.told), len(outcome.failures)
     took = f"({output.seconds(outcome.seconds)})"
+    for bundle in outcome.bundles:
+        output.say(f"bundle: {bundle}")
     if not count:
         output.say(f"{outcome.file} has no checks")
-    elif outcome.failed:
-        output.say(
-            f"{outcome.lab}: {outcome.failed} of {output.plural(count, 'check')} failed {took}", "bold red"
-        )
+    elif failed:
+        output.say(f"{outcome.lab}: {failed} of {output.plural(count, 'check')} failed {took}", "bold red")
     else:
         output.say(f"{outcome.lab}: {output.plural(count, 'check')} passed {took}", "bold")
 
@@ -207,7 +163,7 @@ def _make_parent(junit: Path) -> None:
 def _write_junit(path: Path, outcome: Outcome) -> None:
     from netctl.cli.junit import document
 
-    path.write_bytes(document(outcome.lab, outcome.results, outcome.seconds, outcome.error))
+    path.write_bytes(document(outcome))
 
 
 # --- ping -----------------------------------------------------------------------------------------

@@ -22,8 +22,9 @@ NETCTL = str(Path(sys.executable).with_name("netctl"))
 
 
 @pytest.fixture(autouse=True)
-def _root() -> None:
+def _root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.geteuid() == 0, "live tests need root: sudo make test"
+    monkeypatch.chdir(tmp_path)  # bundles of failed checks go into the working directory
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ netctl() {
 """
 
 VARIES = (
+    (re.compile(r"(?<![\w.])\d+(\.\d+)? m?s\b"), "TIME"),
     (re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}"), "MAC"),
     (re.compile(r"(?<![\w.])\d+\.\d+\.\d+(?![\d.])"), "VERSION"),
     (re.compile(r"(?<![\w.])\d+\.\d+(?![\d.])"), "NUMBER"),

@@ -14,10 +14,11 @@ import pytest
 
 import dataplane.checks
 from dataplane.checks import Ping, Result
-from netctl.cli import operations, output
+from netctl.cli import bundle, operations, output
 from netctl.cli.app import run
 from netctl.cli.junit import document
 from netctl.cli.operations import Change, Report, Summary
+from netctl.cli.outcome import Outcome, Told
 from netctl.errors import ChangeError, ConflictError, InputError, Problem
 from netctl.intent import load
 
@@ -79,11 +80,13 @@ class Machine:
         intent = load(self.file)
         nodes = dict.fromkeys(("web1", "web2", "hv1", "hv2", "hv1.cvm", "_central"))
         rack = SimpleNamespace(inventory=SimpleNamespace(nodes=nodes))
-        return SimpleNamespace(intent=intent, name="shop", rack=rack)
+        record = SimpleNamespace(file=str(self.file.resolve()))
+        return SimpleNamespace(intent=intent, name="shop", rack=rack, record=record)
 
-    def run_checks(self, intent: Any, lab: str, *, select: Any, on_result: Any) -> list[Result]:
+    def run_checks(self, intent: Any, lab: str, *, select: Any, **hooks: Any) -> list[Result]:
         self.runs.append(select)
         results = []
+        hooks["on_start"](intent.file.checks)
         for check in intent.file.checks:
             passed = not self.fails.get(check.name, False)
             seen = "arrived, answer back after 0.30 ms" if passed else "nothing arrived"
@@ -91,8 +94,15 @@ class Machine:
                 check, check.name, passed, 0.01, "web1 -> web2 icmp delivered", seen, ("left web1",)
             )
             results.append(result)
-            on_result(result)
+            if not passed:
+                hooks["on_failure"](result)
+            hooks["on_result"](result)
         return results
+
+    def write_bundle(self, running: Any, results: Sequence[Result]) -> Path:
+        assert running.name in self.up, "a bundle is about a lab that is still there"
+        self.done.append(f"bundle of {', '.join(result.name for result in results)}")
+        return Path("/bundles/1")
 
 
 @pytest.fixture(autouse=True)
@@ -106,8 +116,10 @@ def machine(file: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
         "apply": stub.bring,
         "down": stub.down,
         "locate": stub.locate,
+        "verbs": lambda _: {},
     }.items():
         monkeypatch.setattr(operations, name, function)
+    monkeypatch.setattr(bundle, "write", stub.write_bundle)
     monkeypatch.setattr(dataplane.checks, "run_checks", stub.run_checks)
     return stub
 
@@ -288,8 +300,9 @@ def test_a_failed_check(machine: Machine, file: Path, capsys: pytest.CaptureFixt
     assert "passed  near" in said and "FAILED  far" in said
     assert "stated: web1 -> web2 icmp delivered" in said and "seen:   nothing arrived" in said
     assert "left web1" in said
+    assert "bundle: /bundles/1" in said
     assert "shop: 1 of 2 checks failed" in said
-    assert machine.done == ["up", "down"]
+    assert machine.done == ["up", "bundle of far", "down"]
 
 
 def test_evidence_of_all_checks_on_request(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -308,6 +321,8 @@ def test_checks_as_json(machine: Machine, file: Path, capsys: pytest.CaptureFixt
         ("near", "passed"),
         ("far", "failed"),
     ]
+    assert found["bundles"] == ["/bundles/1"]
+    assert [each.get("bundle") for each in found["checks"]] == [None, "/bundles/1"]
 
 
 def test_select_and_repeat(machine: Machine, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -371,6 +386,10 @@ def test_junit_report(machine: Machine, file: Path, tmp_path: Path) -> None:
     assert [case.get("name") for case in suite.iter("testcase")] == ["near", "far"]
     (failure,) = suite.iter("failure")
     assert failure.get("message") == "nothing arrived"
+    assert "bundle: /bundles/1" in (failure.text or "")
+    bundles = {"name": "bundle", "value": "/bundles/1"}
+    assert [each.attrib for each in suite.findall("properties/property")] == [bundles]
+    assert [each.attrib for each in suite.findall("testcase/properties/property")] == [bundles]
 
 
 def test_junit_report_that_cannot_be_written(machine: Machine, file: Path, tmp_path: Path) -> None:
@@ -383,9 +402,8 @@ def test_junit_is_well_formed_whatever_the_names(file: Path) -> None:
     check = load(file).file.checks[0]
     ugly = "<&>\"'\x00\x1b[31m\ud800\ufffe]]> Größe"
     result = Result(check, ugly, False, 0.1, ugly, ugly, (ugly,))
-    root = ElementTree.fromstring(
-        document(ugly, [result, dataclasses.replace(result, passed=True)], 0.2, None)
-    )
+    told = [Told(result, [ugly], Path("/x")), Told(dataclasses.replace(result, passed=True))]
+    root = ElementTree.fromstring(document(Outcome(ugly, file, told)))
     assert len(list(root.iter("testcase"))) == 2
     for case in root.iter("testcase"):
         assert "Größe" in str(case.get("name"))
