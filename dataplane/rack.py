@@ -27,7 +27,7 @@ from dataplane.processes import Process
 from dataplane.stack import Seen, Snapshot
 from netctl.errors import ConflictError
 from netctl.model import devices
-from netctl.model.state import Endpoints
+from netctl.model.state import Endpoints, OpenFlow
 
 GROUP = 0x6E63
 """The group (ip-link(8)) of the devices that netctl makes; set with the device in one message."""
@@ -87,15 +87,19 @@ class Rack:
         return self.inventory.lab
 
     def endpoints(self) -> Endpoints:
-        """Where the lab's databases answer; a switch that is stopped on purpose takes no configuration."""
+        """Where the lab's databases and bridges answer; a switch that is stopped on purpose takes nothing."""
+        nodes = [
+            node.name for node in self.inventory.of_kind("host", "switch") if not node.stopped & _SWITCHING
+        ]
         return Endpoints(
             self.runner.remote(CENTRAL, daemons.NORTHBOUND),
             self.runner.remote(CENTRAL, daemons.SOUTHBOUND),
-            {
-                node.name: self.runner.remote(node.name, "db")
-                for node in self.inventory.of_kind("host", "switch")
-                if not node.stopped & _SWITCHING
-            },
+            {node: self.runner.remote(node, "db") for node in nodes},
+            OpenFlow(
+                self.runner.engine.tool("ovs-ofctl"),
+                self.runner.engine.env(),
+                {node: f"unix:{self.runner.directory(node)}/{{bridge}}.mgmt" for node in nodes},
+            ),
         )
 
     def reachable(self) -> Endpoints:
@@ -105,7 +109,7 @@ class Rack:
         northbound, southbound = (
             remote if _listens(remote) else "" for remote in (all_.northbound, all_.southbound)
         )
-        return Endpoints(northbound, southbound, there)
+        return Endpoints(northbound, southbound, there, all_.openflow)
 
     def refuse_foreign(self, observed: Observed) -> None:
         """Raise ConflictError when a namespace that the lab needs is there, but not among ours."""

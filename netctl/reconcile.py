@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from dataclasses import replace
 
 from netctl.compile import Names
 from netctl.compile.subnets import OVN_TYPES
@@ -49,9 +48,9 @@ def converge(desired: State, where: Where) -> Plan:
     with _opened(where, desired.owner) as databases:
         changes = write(desired, databases)
         databases.wait_for_switches(desired.nodes)
-        if desired.flows or changes.flows:
-            databases.write_flows(plan(desired, databases.read()))
-        return changes
+        flows = plan(desired, databases.read()).flows
+        databases.write_flows(flows)
+        return replace(changes, flows=flows)
 
 
 def configure_switches(desired: State, where: Where) -> None:
@@ -66,14 +65,15 @@ def configure_switches(desired: State, where: Where) -> None:
 
 
 def write(desired: State, databases: Databases) -> Plan:
-    """Write the rows that differ: one transaction for each database, or two where northd could not stand one.
+    """Write the rows that differ: a transaction for each database, or two where northd could not stand one.
 
-    Returns what was changed, or must still be: the flows.
+    Returns what was changed.
     """
-    observed = databases.read()
+    desired = replace(desired, flows={})
+    observed = databases.read(flows=False)
     changes = plan(desired, observed)
     if databases.adopt(changes):
-        observed = databases.read()
+        observed = databases.read(flows=False)
         changes = plan(desired, observed)
     first = halfway(desired, observed)
     if observed.northbound and any(change.database == NORTHBOUND for change in changes.changes):
@@ -81,7 +81,7 @@ def write(desired: State, databases: Databases) -> Plan:
     if first is not None:
         databases.write(plan(first, observed))
         databases.wait_for_northd()
-        observed = databases.read()
+        observed = databases.read(flows=False)
     databases.write(plan(desired, observed))
     return changes
 

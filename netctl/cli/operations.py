@@ -421,7 +421,9 @@ def _compile(intent: Intent, rack: Rack) -> State:
     desired = compile_intent(intent, southbound=endpoints.southbound)
     # A node whose switch is stopped on purpose gets its configuration when that is healed.
     return replace(
-        desired, nodes={name: rows for name, rows in desired.nodes.items() if name in endpoints.nodes}
+        desired,
+        nodes={name: rows for name, rows in desired.nodes.items() if name in endpoints.nodes},
+        flows={name: flows for name, flows in desired.flows.items() if name in endpoints.nodes},
     )
 
 
@@ -433,7 +435,7 @@ def _from_rack(changes: Sequence[Any]) -> list[Change]:
 
 
 def _from_plan(plan: Any) -> list[Change]:
-    return [Change(change.text, {"part": "controller", **change.to_json()}) for change in plan.changes]
+    return [Change(change.text, {"part": "controller", **change.to_json()}) for change in plan]
 
 
 def _only(there: Sequence[str]) -> str:

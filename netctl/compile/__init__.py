@@ -1,12 +1,13 @@
-"""Intent to desired rows: the OVN northbound database, and Open_vSwitch of every host and switch.
+"""Intent to desired rows and flows: the OVN northbound database, and Open_vSwitch of every host and switch.
 
-Pure: the same intent gives the same rows, whatever the order of the file. A feature is a file here, with one
-function that adds its rows to `Rows`; `compile_intent` calls them in turn.
+Pure: the same intent gives the same rows and flows, whatever the order of the file. A feature is a file here,
+whose function adds its rows to `Rows` and its flows to `FlowSet`; `compile_intent` calls them in turn.
 """
 
 from __future__ import annotations
 
 from netctl.compile import fabric, hosts, subnets, vpcs
+from netctl.compile.flows import FlowSet
 from netctl.compile.names import Names
 from netctl.compile.rows import Rows
 from netctl.model.collector import paused
@@ -20,7 +21,7 @@ __all__ = ["Names", "compile_intent"]
 def compile_intent(
     intent: Intent, southbound: str, *, datapath: str = hosts.DATAPATH, prefix: str = ""
 ) -> State:
-    """The rows that an intent needs.
+    """The rows and flows that an intent needs.
 
     Args:
         intent: what is wanted.
@@ -33,12 +34,15 @@ def compile_intent(
     subnets.compile_subnets(intent, names, northbound)
     vpcs.compile_vpcs(intent, names, northbound)
     nodes = {}
+    programs = {}
     for host in intent.hosts.values():
-        rows = Rows(intent.name)
+        rows, flows = Rows(intent.name), FlowSet(intent.name)
         hosts.compile_host(intent, host, names, southbound, datapath, rows)
         nodes[host.name] = rows.database()
+        programs[host.name] = flows.flows()
     for switch in intent.switches:
         rows = Rows(intent.name)
         fabric.compile_switch(intent, switch, datapath, rows)
         nodes[switch] = rows.database()
-    return State(intent.name, northbound.database(), dict(sorted(nodes.items())))
+    programs = {node: found for node, found in sorted(programs.items()) if found}
+    return State(intent.name, northbound.database(), dict(sorted(nodes.items())), flows=programs)

@@ -1,16 +1,19 @@
-"""All databases of a lab: opened when first needed, read and written all at once, closed together."""
+"""All databases of a lab: opened when first needed, read and written all at once, closed together.
+
+The flows of its bridges are read and written with them.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ovs.db.idl
 import ovs.db.schema
 
-from netctl.drivers import adoption, rows
+from netctl.drivers import adoption, openflow, rows
 from netctl.drivers.replica import (
     CONNECT_LIMIT,
     Replica,
@@ -26,8 +29,10 @@ from netctl.drivers.replica import (
 from netctl.drivers.tables import NORTHBOUND as NORTHBOUND_KIND
 from netctl.drivers.tables import OPEN_VSWITCH, SOUTHBOUND, Kind
 from netctl.errors import ChangeError, ConflictError, NetctlError
-from netctl.model.change import Plan
+from netctl.model.change import FlowChange, Plan
 from netctl.model.collector import paused
+from netctl.model.devices import INTEGRATION_BRIDGE
+from netctl.model.flow import Flows
 from netctl.model.state import NORTHBOUND, Database, Endpoints, State
 
 WRITE_LIMIT = 30.0
@@ -65,11 +70,11 @@ class Databases:
     # --- reading and writing ---------------------------------------------------------------------------
 
     @paused()
-    def read(self, tolerant: bool = False) -> State:
-        """Our rows in the northbound database and on the nodes, as they are now.
+    def read(self, tolerant: bool = False, *, flows: bool = True) -> State:
+        """Our rows in the northbound database and on the nodes, and our flows there, as they are now.
 
         A database without an address is empty. With `tolerant` one where nobody listens is no error but
-        `unread`.
+        `unread`. Without `flows` only rows are read.
         """
         wanted = [(NORTHBOUND, self.endpoints.northbound), *sorted(self.endpoints.nodes.items())]
         unread = frozenset(
@@ -81,7 +86,15 @@ class Databases:
         refresh(replicas[name] for name in sorted(known))
         read = {name: rows.read(replica) for name, replica in replicas.items()}
         northbound: Database = read.pop(NORTHBOUND, {})
-        return State(self.owner, northbound, read, unread)
+        return State(self.owner, northbound, read, unread, self._read_flows(read) if flows else {})
+
+    def _read_flows(self, nodes: Mapping[str, Database]) -> Mapping[str, Flows]:
+        if self.endpoints.openflow is None:
+            return {}
+        bridges = {node: programmed(database) for node, database in nodes.items()}
+        return openflow.read(
+            self.endpoints.openflow, {node: found for node, found in bridges.items() if found}, self.owner
+        )
 
     def adopt(self, plan: Plan) -> bool:
         """Give our mark back to rows of ours that lost it. Returns whether there were any: then read again.
@@ -111,7 +124,7 @@ class Databases:
 
     @paused()
     def write(self, plan: Plan) -> None:
-        """Carry out a plan: one transaction for each database, all at the same time.
+        """Carry out a plan's changes of rows: one transaction for each database, all at the same time.
 
         Raises:
             ConflictError: a name is taken by somebody else's row.
@@ -130,6 +143,10 @@ class Databases:
         failed = commit(transactions, WRITE_LIMIT)
         if failed:
             raise _refusals(failed, [replica for replica in transactions if replica not in failed])
+
+    def write_flows(self, changes: Sequence[FlowChange]) -> None:
+        """Carry out changes of flows: one bundle for each bridge. ChangeError where one is refused."""
+        openflow.write(self.endpoints.openflow, changes)
 
     def wait_for_northd(self, limit: float = ACT_LIMIT) -> None:
         """Wait until ovn-northd has acted on all that was written to the northbound database.
@@ -206,6 +223,18 @@ class Databases:
                 self._schemas[kind.schema] = fetch_schema(label, remote, kind)
             self._replicas[key] = Replica(label, remote, kind, self._schemas[kind.schema], self.owner)
         return self._replicas[key]
+
+
+def programmed(database: Database) -> list[str]:
+    """The bridges of a node's database that have our flows.
+
+    Those are the ones that pass nothing without flows (fail_mode secure), less OVN's own.
+    """
+    return [
+        name
+        for (table, name), row in database.items()
+        if table == "Bridge" and row.columns.get("fail_mode") == "secure" and name != INTEGRATION_BRIDGE
+    ]
 
 
 _COUNTERS = {"NB_Global": ("nb_cfg", "sb_cfg"), "Open_vSwitch": ("next_cfg", "cur_cfg")}

@@ -1,12 +1,13 @@
-"""Changes of databases as plain values: what plan decides and drivers write."""
+"""Changes of databases and flows as plain values: what plan decides and drivers write."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
+from netctl.model.flow import Flow
 from netctl.model.state import NORTHBOUND, Ref, Value, show
 
 Action = Literal["create", "update", "delete"]
@@ -60,20 +61,84 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class FlowChange:
+    """One flow to create (no `old`), update or delete (no `new`) on a bridge of a node."""
+
+    node: str
+    old: Flow | None
+    new: Flow | None
+
+    @property
+    def flow(self) -> Flow:
+        """The flow as it will be, or as it was where it goes."""
+        flow = self.new or self.old
+        assert flow is not None
+        return flow
+
+    @property
+    def action(self) -> Action:
+        """What is done with the flow."""
+        return "create" if self.old is None else "delete" if self.new is None else "update"
+
+    @property
+    def why(self) -> str:
+        """Which thing of the intent the flow is for; the node where that is no longer known."""
+        return self.flow.why or self.node
+
+    @property
+    def text(self) -> str:
+        """The change in a line: `+ vm web1: flow of br0.local of hv1: table=0,... actions=...`."""
+        line = (
+            f"{_SIGNS[self.action]} {self.why}: flow of {self.flow.bridge} of {self.node}: {self.flow.text}"
+        )
+        if self.old and self.new and self.old.actions != self.new.actions:
+            line += f" (was {self.old.actions})"
+        return line
+
+    def __str__(self) -> str:
+        return self.text
+
+    def to_json(self) -> dict[str, Any]:
+        """The change as JSON data."""
+        flow = self.flow
+        return {
+            "action": self.action,
+            "for": self.why,
+            "node": self.node,
+            "bridge": flow.bridge,
+            "table": flow.table,
+            "priority": flow.priority,
+            "match": flow.match,
+            "actions": {
+                "old": self.old.actions if self.old else None,
+                "new": self.new.actions if self.new else None,
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """Changes in order, those of one database together. Empty (and false) when there is nothing to do."""
+    """Changes in order, those of one database or bridge together.
+
+    Empty (and false) when there is nothing to do.
+    """
 
     owner: str
     changes: tuple[Change, ...] = ()
+    flows: tuple[FlowChange, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.changes)
+        return bool(self.changes or self.flows)
 
     def __len__(self) -> int:
-        return len(self.changes)
+        return len(self.changes) + len(self.flows)
+
+    def __iter__(self) -> Iterator[Change | FlowChange]:
+        yield from self.changes
+        yield from self.flows
 
     def __str__(self) -> str:
-        return "\n".join(change.text for change in self.changes)
+        return "\n".join(change.text for change in self)
 
     def by_database(self) -> Iterator[tuple[str, tuple[Change, ...]]]:
         """The changes of each database that has any."""
@@ -82,7 +147,15 @@ class Plan:
 
     def to_json(self) -> list[dict[str, Any]]:
         """The plan as JSON data."""
-        return [change.to_json() for change in self.changes]
+        return [change.to_json() for change in self]
+
+
+def by_bridge(
+    changes: Iterable[FlowChange],
+) -> Iterator[tuple[tuple[str, str], tuple[FlowChange, ...]]]:
+    """The changes of each bridge that has any, by node and bridge; those of one must stand together."""
+    for place, of_one in groupby(changes, key=lambda change: (change.node, change.flow.bridge)):
+        yield place, tuple(of_one)
 
 
 def _difference(old: Value | None, new: Value | None) -> str:

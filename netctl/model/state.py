@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from netctl.model.flow import Flows
+
 Scalar = str | int | float | bool
 
 
@@ -52,16 +54,17 @@ NORTHBOUND = "northbound"
 
 @dataclass(frozen=True)
 class State:
-    """The northbound database and the Open_vSwitch database of each node (host or switch) of a lab.
+    """The northbound database and the Open_vSwitch database and flows of each node (host or switch) of a lab.
 
-    `owner` is the lab: the mark that its rows carry. `unread` names the databases that could not be asked
-    (as nobody answers): nothing is known of them.
+    `owner` is the lab: the mark that its rows and flows carry. `unread` names the databases that could not be
+    asked (as nobody answers): nothing is known of them. A bridge on which nobody answers has no flows.
     """
 
     owner: str
     northbound: Database = field(default_factory=dict)
     nodes: Mapping[str, Database] = field(default_factory=dict)
     unread: frozenset[str] = field(default=frozenset(), compare=False)
+    flows: Mapping[str, Flows] = field(default_factory=dict)
 
     def databases(self) -> Iterator[tuple[str, Database]]:
         """Every database with its name, the northbound one first."""
@@ -76,16 +79,35 @@ class State:
             for _, row in sorted(database.items()):
                 lines.append(f"{row.table} {row.name}  # {row.why}")
                 lines += [f"    {column}: {show(value)}" for column, value in sorted(row.columns.items())]
+            for _, flow in sorted(self.flows.get(name, {}).items()):
+                lines.append(f"{flow.bridge} {flow.text}  # {flow.why}")
         return "\n".join(lines) + "\n"
 
 
 @dataclass(frozen=True)
+class OpenFlow:
+    """How bridges are reached by OpenFlow.
+
+    `program` is ovs-ofctl's path and `environment` what to add to its environment; `bridges` has for each
+    node the target of its bridges, with `{bridge}` in it: unix:/run/.../{bridge}.mgmt.
+    """
+
+    program: str
+    environment: Mapping[str, str]
+    bridges: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Endpoints:
-    """Where the databases answer: OVSDB remotes such as unix:/run/.../db.sock or ssl:host:6641."""
+    """Where the databases answer: OVSDB remotes such as unix:/run/.../db.sock or ssl:host:6641.
+
+    Without `openflow` no flow is read, and writing one is an error.
+    """
 
     northbound: str
     southbound: str
     nodes: Mapping[str, str]
+    openflow: OpenFlow | None = None
 
 
 def show(value: Value) -> str:

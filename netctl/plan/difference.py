@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from netctl.model.change import Change, Plan
+from netctl.model.change import Change, FlowChange, Plan
 from netctl.model.collector import paused
+from netctl.model.flow import Flows
 from netctl.model.state import NORTHBOUND, Database, Row, State
 
 
 @paused()
 def plan(desired: State, observed: State) -> Plan:
-    """What turns `observed` into `desired`, in a fixed order: by database, table and name of the row.
+    """What turns `observed` into `desired`: rows by database, table and name, then flows by node and key.
 
-    A database that could not be read is left alone.
+    A database that could not be read is left alone, and so are the flows of its node.
     """
     changes: list[Change] = []
     before = dict(observed.databases())
@@ -20,7 +21,10 @@ def plan(desired: State, observed: State) -> Plan:
         if name in observed.unread:
             continue
         changes += _of_database(name, after.get(name, {}), before.get(name, {}))
-    return Plan(desired.owner, tuple(changes))
+    flows: list[FlowChange] = []
+    for node in sorted({*desired.flows, *observed.flows} - observed.unread):
+        flows += _of_flows(node, desired.flows.get(node, {}), observed.flows.get(node, {}))
+    return Plan(desired.owner, tuple(changes), tuple(flows))
 
 
 def apply(plan: Plan, state: State) -> State:
@@ -40,7 +44,14 @@ def apply(plan: Plan, state: State) -> State:
                 columns[column] = new
         database[key] = Row(change.table, change.name, columns, change.why)
     northbound = databases.pop(NORTHBOUND)
-    return State(state.owner, northbound, databases)
+    flows = {node: dict(found) for node, found in state.flows.items()}
+    for one in plan.flows:
+        there = flows.setdefault(one.node, {})
+        if one.new is None:
+            del there[one.flow.key]
+        else:
+            there[one.flow.key] = one.new
+    return State(state.owner, northbound, databases, flows=flows)
 
 
 def _of_database(name: str, desired: Database, observed: Database) -> list[Change]:
@@ -61,3 +72,11 @@ def _of_database(name: str, desired: Database, observed: Database) -> list[Chang
             }
             changes.append(Change(name, "update", *key, both, want.why))
     return changes
+
+
+def _of_flows(node: str, desired: Flows, observed: Flows) -> list[FlowChange]:
+    return [
+        FlowChange(node, observed.get(key), desired.get(key))
+        for key in sorted({*desired, *observed})
+        if desired.get(key) != observed.get(key)
+    ]

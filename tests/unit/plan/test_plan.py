@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netctl.model.change import Change, Plan
+from netctl.model.flow import Flow, by_key
 from netctl.model.state import Ref, Row, State, Value
 from netctl.plan import apply, plan
 
@@ -124,3 +125,34 @@ def test_words() -> None:
     )
     assert text(enabled) == "~ vm web1: Logical_Switch_Port web1/0: enabled unset -> false"
     assert str(Plan("lab", (switch, port))) == f"{switch.text}\n{port.text}"
+
+
+def _flow(actions: str, *, table: int = 0, cookie: int = 7, why: str = "vm web1") -> Flow:
+    return Flow("br0.local", table, 100, "in_port=tap1", actions, cookie, why)
+
+
+def _with_flows(*flows: Flow, unread: frozenset[str] = frozenset()) -> State:
+    return State("lab", {}, {"hv1": {}}, unread, {"hv1": by_key(flows)})
+
+
+def test_flows_come_change_and_go() -> None:
+    desired = _with_flows(_flow("drop"), _flow("output:tap2", table=1))
+    observed = _with_flows(_flow("NORMAL", why=""), _flow("drop", table=2, why=""))
+    changes = plan(desired, observed)
+    assert [change.text for change in changes] == [
+        "~ vm web1: flow of br0.local of hv1: table=0,priority=100,in_port=tap1 actions=drop (was NORMAL)",
+        "+ vm web1: flow of br0.local of hv1: table=1,priority=100,in_port=tap1 actions=output:tap2",
+        "- hv1: flow of br0.local of hv1: table=2,priority=100,in_port=tap1 actions=drop",
+    ]
+    assert len(changes) == 3
+    json.dumps(changes.to_json())
+    assert apply(changes, observed) == desired
+
+
+def test_a_flow_of_another_purpose_is_another_flow() -> None:
+    (change,) = plan(_with_flows(_flow("drop", cookie=8)), _with_flows(_flow("drop"))).flows
+    assert change.action == "update"
+
+
+def test_flows_of_a_node_that_cannot_be_read_are_left_alone() -> None:
+    assert not plan(_with_flows(_flow("drop")), State("lab", {}, {}, unread=frozenset({"hv1"})))
