@@ -18,14 +18,14 @@ from typing import Any
 
 from pyroute2 import IPRoute
 
-from dataplane import buffers, daemons, netns, processes, shaping, stack, store, tables
+from dataplane import buffers, daemons, leases, netns, processes, shaping, stack, store, tables
 from dataplane.bonds import Bond, bond
 from dataplane.daemons import Daemon, Runner
 from dataplane.engine import Engine
 from dataplane.inventory import CENTRAL, KIND_WORDS, Device, Inventory, Link, Node
 from dataplane.processes import Process
 from dataplane.stack import Seen, Snapshot
-from netctl.errors import ConflictError
+from netctl.errors import ChangeError, ConflictError
 from netctl.model import devices
 from netctl.model.state import Endpoints, OpenFlow
 
@@ -160,6 +160,10 @@ class Rack:
             changes += [
                 Change("-", node.name, f"daemon {role} runs") for role in sorted(node.stopped & alive)
             ]
+            changes += [
+                Change("+", node.name, f"{device} has no DHCP client")
+                for device in leases.missing(node, observed.running.get(node.name, ()))
+            ]
             changes += [Change("~", node.name, text) for text in self._layer3_difference(node, seen)]
         for link in self.inventory.links:
             changes += self._link_difference(link, observed)
@@ -196,6 +200,11 @@ class Rack:
             (node.name, node.kind) for node in self.inventory.nodes.values() if node.kind in daemons.ALL
         )
         self._stop(observed)
+        processes.end(
+            pid
+            for node in self.inventory.of_kind("vm")
+            for pid in leases.outdated(node, observed.running.get(node.name, ()))
+        )
         progress("databases and switches")
         with _pool() as pool:
             # Central first: it takes longest, and everybody else waits for it in the end.
@@ -255,6 +264,23 @@ class Rack:
             if changed:
                 work += [pool.submit(self._forget, node) for node in there]
             _all(work)
+
+    def ask_by_dhcp(self, observed: Observed) -> None:
+        """Have the guests that are to get their addresses by DHCP ask for them; the lab must be ready.
+
+        ChangeError when one does not get what it is to have, unless something is broken on purpose.
+        """
+        guests = self.inventory.of_kind("vm")
+        with _pool() as pool:
+            asking = [
+                pool.submit(leases.ask, self.lab, node, observed.running.get(node.name, ()))
+                for node in guests
+                if node.leases
+            ]
+            _all([*asking, *(pool.submit(leases.write_resolver, self.lab, node) for node in guests)])
+        late = [words for each in asking for words in each.result()]
+        if late and not any(node.stopped for node in self.inventory.nodes.values()):
+            raise ChangeError("; ".join(late[:5]), "`netctl status` shows what runs.")
 
     def break_down(self, observed: Observed) -> None:
         """Stop the daemons and set the devices up or down that differ in what was observed; nothing else.
@@ -365,10 +391,10 @@ class Rack:
                 here.configure_device(device, seen)
             if node.kind == "host":
                 here.make_bridge(devices.CVM_BRIDGE, devices.CVM_LINK)
-            here.configure_layer3(node.addresses, node.routes, self._managed(node))
+            here.configure_layer3(node.addresses, node.routes, self._managed(node), leave=node.leases)
 
     def _managed(self, node: Node) -> set[str]:
-        return {device.name for device in self._devices[node.name]} | set(node.addresses)
+        return ({device.name for device in self._devices[node.name]} | set(node.addresses)) - set(node.leases)
 
     def _layer3_difference(self, node: Node, seen: Snapshot) -> list[str]:
         """Addresses and routes that are not as they must be; devices that others made are none of ours."""
@@ -378,8 +404,14 @@ class Rack:
             have = seen.addresses.get(device, frozenset())
             words += [f"address {address} of {device} is missing" for address in wanted - have]
             words += [f"address {address} of {device} is not in the intent" for address in have - wanted]
+        known = set(node.routes)
+        for device, lease in sorted(node.leases.items()):
+            # What is missing the client has still to get: see `ask_by_dhcp`.
+            have = seen.addresses.get(device, frozenset())
+            words += [f"address {address} of {device} is not in the intent" for address in have - {lease.address}]
+            known |= set(lease.routes)
         words += [f"{route} is missing" for route in sorted(set(node.routes) - seen.routes)]
-        words += [f"{route} is not in the intent" for route in sorted(seen.routes - set(node.routes))]
+        words += [f"{route} is not in the intent" for route in sorted(seen.routes - known)]
         return words
 
     def _make_link(self, link: Link, observed: Observed, handles: _Handles, netlink: IPRoute) -> None:
@@ -444,7 +476,7 @@ class Rack:
         fresh = daemons.VSWITCHD.role not in daemons.roles_of(observed.running.get(node.name, ()))
         for name, uplinks in node.bonds.items():
             state = self._await_bond(node.name, name)
-            if fresh and state.mode == "active-backup" and state.active != uplinks[0]:
+            if fresh and state.running in ("active-backup", "balance-slb") and state.active != uplinks[0]:
                 self._ask_switch(node.name, "bond/set-active-member", name, uplinks[0])
 
     def _await_bond(self, node: str, name: str) -> Bond:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from netctl.cli import output
+from netctl.cli.bond import describe
+from netctl.cli.bond import state as bond_state
 from netctl.cli.options import LAB_PANEL, Json, LabArgument
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def gather(running: Running) -> dict[str, Any]:
                 {
                     "bridge": bridge.bridge,
                     "bond": bridge.bond,
-                    "mode": state.mode if state else bridge.mode,
+                    **bond_state(state, bridge),
                     "members": state.members if state else dict.fromkeys(bridge.uplinks),
                     "active": state.active if state else None,
                 }
@@ -209,7 +211,7 @@ def _bond(bond: dict[str, Any]) -> str:
     for name, enabled in bond["members"].items():
         mark = "*" if name == bond["active"] else ("" if enabled is not False else " down")
         members.append(f"{name}{mark}")
-    return f"{bond['bond']} {bond['mode']} ({' '.join(members)})"
+    return f"{bond['bond']} {describe(bond)} ({' '.join(members)})"
 
 
 def _bound(nic: dict[str, Any]) -> str:
