@@ -82,14 +82,28 @@ def _wrong_way(probe: Probe, flight: Flight) -> list[str]:
             ways = ", ".join(dict.fromkeys(used)) or "no uplink"
             faults.append(f"left {host or flight.source.name} on {ways} instead of {probe.on_uplink}")
     if probe.via is not None:
-        first: dict[str, int] = {}
-        for each in there:
-            if each.place.role == "switch" and not each.outgoing:
-                first[each.place.node] = min(each.time, first.get(each.place.node, each.time))
-        crossed = sorted(first, key=lambda switch: first[switch])
+        crossed = _crossed(flight, there, probe.via)
         if crossed != probe.via:
             faults.append(f"crossed {', '.join(crossed) or 'no switch'} instead of {', '.join(probe.via)}")
     return faults
+
+
+def _crossed(flight: Flight, there: Sequence[Sighting], stated: Sequence[str]) -> list[str]:
+    """The switches in the order in which it came to them; also hosts in between, where any is stated."""
+    came: dict[str, int] = {}
+    switches: set[str] = set()
+    forwarded: set[str] = set()
+    for each in there:
+        node = each.place.node
+        if each.place.role == "switch":
+            switches.add(node)
+        elif each.outgoing and each.place.role == "uplink":
+            forwarded.add(node)
+        if not each.outgoing and each.place.role in ("switch", "uplink"):
+            came[node] = min(each.time, came.get(node, each.time))
+    forwarded.discard(flight.source.host or "")
+    names = switches | forwarded if set(stated) - switches else switches
+    return sorted(names & came.keys(), key=lambda node: came[node])
 
 
 _MOST_EVIDENCE = 20

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 
+from netctl.intent import defaults
 from netctl.intent.findings import Findings
 from netctl.intent.grammar import nearest
 from netctl.intent.source import Path_
-from netctl.model.base import attributes
+from netctl.model.base import attributes, show
 from netctl.model.check import Check, Probe, Step
 from netctl.model.intent import LabFile
 
@@ -134,6 +134,7 @@ def _probe(lab: LabFile, findings: Findings, probe: Probe, path: Path_) -> None:
     if probe.snat is not None and protocol in ("arp", "icmp6"):
         findings.error((*path, "snat"), f"{protocol} is not translated", "remove `snat`", key=True)
     _uplink(lab, findings, probe, path)
+    _receiver(lab, findings, probe, path)
     _addresses(lab, findings, probe, path)
 
 
@@ -145,8 +146,43 @@ def _uplink(lab: LabFile, findings: Findings, probe: Probe, path: Path_) -> None
         findings.error(
             where, f"{probe.from_} is a bare machine: it has no uplinks", "remove `on_uplink`", key=True
         )
-    elif not re.fullmatch(r"eth[0-9]{1,2}", probe.on_uplink, re.ASCII):
-        findings.error(where, f"`{probe.on_uplink[:40]}` is not an uplink", "write eth0, eth1, ...")
+        return
+    vm = lab.vms.get(_nic(probe.from_).partition("/")[0]) if probe.from_ else None
+    stays = "steps" not in path  # in a story it may migrate
+    hosts = [vm.host] if vm and vm.host and stays else list(lab.hosts)
+    if not all(host in lab.hosts and findings.sound("hosts", host) for host in hosts):
+        return
+    nics = dict.fromkeys(nic for host in hosts for nic in defaults.nics(lab, host))
+    if probe.on_uplink not in nics and nics:
+        of = f"the host {hosts[0]} of {probe.from_}" if len(hosts) == 1 else "no host"
+        findings.error(
+            where,
+            f"{of} has {'no' if len(hosts) == 1 else 'a'} NIC `{show(probe.on_uplink)}`",
+            f"write {' or '.join(nics)}",
+        )
+
+
+def _receiver(lab: LabFile, findings: Findings, probe: Probe, path: Path_) -> None:
+    """An address can be asked in the protocols of its family only, and must be one receiver's."""
+    try:
+        address = ip_address(probe.to or "")
+    except ValueError:
+        return
+    where = (*path, "to")
+    six, wants_six = address.version == 6, probe.protocol == "icmp6"
+    if six and probe.protocol in ("icmp", "arp"):
+        findings.error(where, f"{probe.protocol} is IPv4's, {address} is not", "write protocol: icmp6")
+    elif wants_six and not six:
+        findings.error(where, f"icmp6 is IPv6's, {address} is not", "write protocol: icmp")
+    elif address.is_multicast or address.is_unspecified or str(address) == "255.255.255.255":
+        findings.error(where, f"{address} is not one receiver", "name a VM, or its address")
+    elif address.is_loopback:
+        findings.error(where, f"{address} never leaves its sender", "name a VM, or its address")
+    else:
+        name, _, index = _nic(probe.from_ or "").partition("/")
+        nics = lab.vms[name].nics if name in lab.vms and findings.sound("vms", name) else []
+        if index.isdigit() and int(index) < len(nics) and nics[int(index)].ip == address:
+            findings.error(where, f"{probe.from_} would send to itself", "name another receiver")
 
 
 def _addresses(lab: LabFile, findings: Findings, probe: Probe, path: Path_) -> None:

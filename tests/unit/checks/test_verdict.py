@@ -178,6 +178,22 @@ def test_on_uplink_and_via(fly: Fly, see: See) -> None:
     assert verdict("delivered", flight, via=[]).passed
 
 
+def test_via_a_gateway_host(fly: Fly, see: See) -> None:
+    """A host in between counts where one is stated: it sends on what came in, unlike one that is flooded."""
+    flight = good(fly, see)
+    flight.waypoints = [
+        see(flight, "hv1 eth0", 0.1, outgoing=True),
+        see(flight, "tor1 hv1.eth0", 0.2),
+        see(flight, "hv3 eth0", 0.3),
+        see(flight, "hv3 eth0", 0.4, outgoing=True),
+        see(flight, "tor1 hv3.eth0", 0.5),
+        see(flight, "hv2 eth0", 0.6),
+    ]
+    assert verdict("delivered", flight, via=["tor1"]).passed
+    assert verdict("delivered", flight, via=["tor1", "hv3"]).passed
+    assert "crossed tor1, hv3 instead of tor1, hv2" in verdict("delivered", flight, via=["tor1", "hv2"]).seen
+
+
 def test_arp(fly: Fly, see: See, known: dict[str, Place]) -> None:
     flight = fly("w1", "w2", "arp")
     right = known["w2/0"].mac
