@@ -364,7 +364,7 @@ def _chain(text: str, names: Names) -> Finding:
 def _function(text: str, names: Names) -> Finding:
     finding = names.unknown("network function", text)
     if finding and text in names.by_kind["service chain"]:
-        return f"`{text}` is a service chain: chains hold functions only", "write its functions here"
+        return f"`{text}` is a service chain: functions belong here", "write its functions here"
     return finding
 
 

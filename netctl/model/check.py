@@ -30,7 +30,9 @@ class Probe(Model):
     )
     through: list[Name] | None = Field(None, description="Exactly these network functions, in this order.")
     on_uplink: str | None = Field(None, description="The uplink that the packet leaves on.")
-    via: list[Name] | None = Field(None, description="The switches that it crosses, in order; hosts in between too, if one is named.")
+    via: list[Name] | None = Field(
+        None, description="The switches that it crosses, in order; hosts in between too, if one is named."
+    )
     snat: Address | None = Field(None, description="The sender as the receiver sees it.")
 
 
