@@ -18,7 +18,7 @@ from typing import Any
 
 from pyroute2 import IPRoute
 
-from dataplane import buffers, daemons, leases, netns, processes, shaping, stack, store, tables
+from dataplane import buffers, daemons, leases, netns, processes, rstp, shaping, stack, store, tables
 from dataplane.bonds import Bond, bond
 from dataplane.daemons import Daemon, Runner
 from dataplane.engine import Engine
@@ -258,7 +258,14 @@ class Rack:
         hosts = [node for node in self.inventory.of_kind("host") if "br0" in node.addresses]
         there = [node for node in self.inventory.of_kind("host", "switch") if not node.stopped & _SWITCHING]
         with _pool() as pool:
-            _all([pool.submit(self._settle_bonds, node, observed) for node in there if node.bonds])
+            _all(
+                [pool.submit(self._settle_bonds, node, observed) for node in there if node.bonds]
+                + [
+                    pool.submit(rstp.settle, self.runner, node.name)
+                    for node in there
+                    if node.kind == "switch"
+                ]
+            )
             work = [pool.submit(self._warm_host, node, hosts) for node in there if node in hosts]
             work.append(pool.submit(self._enlarge_buffers))
             if changed:
@@ -318,7 +325,7 @@ class Rack:
         return found
 
     def recover(self) -> None:
-        """Wait until each bond has taken back the uplinks that have carrier again."""
+        """Wait until the switches forward, and each bond has taken back the uplinks with carrier."""
         with _pool() as pool:
             _all(
                 [
@@ -326,6 +333,11 @@ class Rack:
                     for node in self.inventory.of_kind("host")
                     if not node.stopped & _SWITCHING
                     for name in node.bonds
+                ]
+                + [
+                    pool.submit(rstp.settle, self.runner, node.name)
+                    for node in self.inventory.of_kind("switch")
+                    if not node.stopped & _SWITCHING
                 ]
             )
 

@@ -135,3 +135,37 @@ def test_down_removes_a_broken_lab(lab: Lab) -> None:
     netctl("fail", "--lab", lab.name, "switch", "tor2")
     netctl("down", lab.name)
     assert lab.remains() == []
+
+
+RING: dict[str, Any] = yaml.safe_load("""
+fabric: {switches: {tor1: {}, tor2: {}, tor3: {}}, links: [[tor1, tor2], [tor2, tor3], [tor3, tor1]]}
+hosts:
+  hv1: {nics: {eth0: {switch: tor1}, eth1: {switch: tor2}}}
+  hv2: {nics: {eth0: {switch: tor2}, eth1: {switch: tor3}}}
+subnets: {lan: {type: vlan, vlan: 10, cidr: 10.10.0.0/24}}
+vms:
+  a: {host: hv1, nics: [{subnet: lan}]}
+  b: {host: hv2, nics: [{subnet: lan}]}
+physical: {printer: {switch: tor3, vlan: 10, ip: 10.10.0.200/24}}
+checks:
+  - {from: a, to: b}
+  - {from: printer, to: a}
+  - name: a link of the ring
+    steps:
+      - {fail: link tor1 tor3}
+      - {check: {from: a, to: printer}, within: 10s}
+      - {heal: all}
+      - {check: {from: a, to: printer}}
+  - name: a switch of the ring
+    steps:
+      - {fail: switch tor2}
+      - {check: {from: a, to: b}, within: 10s}
+      - {heal: all}
+      - {check: {from: a, to: b}}
+""")
+
+
+def test_a_ring_is_ready_when_it_says_so_and_survives_a_cut(lab: Lab) -> None:
+    lab.up(RING)
+    report = netctl("test", lab.file, "--json").json()
+    assert [check["verdict"] for check in report["checks"]] == ["passed"] * 4, report
