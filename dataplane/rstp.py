@@ -7,7 +7,6 @@ import time
 
 from dataplane import daemons
 from dataplane.daemons import Runner
-from netctl.model.devices import SWITCH_BRIDGE
 
 LIMIT = 40.0
 """Seconds that the protocol may take: twice the forward delay of 15 s where a peer does not agree."""
@@ -25,7 +24,7 @@ def settle(runner: Runner, switch: str) -> None:
     Where RSTP is off there is nothing to wait for.
     """
     deadline = time.monotonic() + LIMIT
-    while not settled(runner.ask(switch, daemons.VSWITCHD, "rstp/show", SWITCH_BRIDGE)):
+    while not settled(runner.ask(switch, daemons.VSWITCHD, "rstp/show")):
         if time.monotonic() > deadline:
             return  # a port may be kept down by hand, and `status` shows what does not work
         time.sleep(PACE)
