@@ -37,7 +37,7 @@ def compile_intent(
     programs = {}
     for host in intent.hosts.values():
         rows, flows = Rows(intent.name), FlowSet(intent.name)
-        hosts.compile_host(intent, host, names, southbound, datapath, rows)
+        hosts.compile_host(intent, host, names, southbound, datapath, rows, flows)
         nodes[host.name] = rows.database()
         programs[host.name] = flows.flows()
     for switch in intent.switches:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from netctl.compile.names import Names
 from netctl.compile.rows import Rows, refs
+from netctl.model.intent import Port
 from netctl.model.state import Ref
 
 VLAN_LIMIT = "0"
@@ -82,6 +84,27 @@ def add_port(
         qos=leave_rates_alone(rows, name, why) if limited else None,
         other_config=port_config,
     )
+
+
+def add_tap(rows: Rows, port: Port, names: Names) -> Ref:
+    """The tap of a NIC; `iface-id` is how ovn-controller knows which logical port it is, if it is one."""
+    return add_port(
+        rows,
+        port.tap,
+        f"vm {port.vm}",
+        external_ids={
+            "attached-mac": port.mac,
+            "iface-id": names.nic(port),
+            "iface-status": "active",
+            "vm-id": port.vm,
+        },
+    )
+
+
+def add_patch(rows: Rows, name: str, peer: str, why: str, *, trunks: tuple[int, ...] = ()) -> Ref:
+    """One end of a patch to another bridge, whose port is `peer`. Without `trunks` it carries every VLAN."""
+    device = rows.add("Interface", name, why, type="patch", options={"peer": peer})
+    return rows.add("Port", name, why, interfaces=(device,), trunks=trunks)
 
 
 def leave_rates_alone(rows: Rows, port: str, why: str) -> tuple[Ref, ...]:

@@ -1,17 +1,20 @@
 """Hosts: the uplink bridges br0, br1, ..., the integration bridge with the taps, ovn-controller's settings.
 
 ovn-controller joins the integration bridge to the uplink bridges itself, by patch ports where a localnet port
-asks for one, and adds its tunnels; those rows are its own.
+asks for one, and adds its tunnels; those rows are its own. The bridges of VLAN basic subnets are in
+netctl.compile.basic.
 """
 
 from __future__ import annotations
 
-from netctl.compile.bridges import VLAN_LIMIT, add_bridge, add_port, leave_rates_alone
+from netctl.compile.basic import compile_basic
+from netctl.compile.bridges import VLAN_LIMIT, add_bridge, add_port, add_tap, leave_rates_alone
+from netctl.compile.flows import FlowSet
 from netctl.compile.names import Names
 from netctl.compile.rows import Rows, refs
 from netctl.compile.subnets import OVN_TYPES
 from netctl.model.devices import INTEGRATION_BRIDGE
-from netctl.model.intent import Hypervisor, Intent, Port, UplinkBridge
+from netctl.model.intent import Hypervisor, Intent, UplinkBridge
 from netctl.model.state import OWNER_KEY, Ref
 
 DATAPATH = "netdev"
@@ -29,12 +32,21 @@ more than learning late that it is lost.
 
 
 def compile_host(
-    intent: Intent, host: Hypervisor, names: Names, southbound: str, datapath: str, rows: Rows
+    intent: Intent,
+    host: Hypervisor,
+    names: Names,
+    southbound: str,
+    datapath: str,
+    rows: Rows,
+    flows: FlowSet,
 ) -> None:
-    """All rows of a host."""
+    """All rows and flows of a host."""
     why = f"host {host.name}"
-    bridges = [_integration_bridge(intent, host, names, datapath, rows)]
-    bridges += [_uplink_bridge(host, bridge, datapath, rows) for bridge in host.bridges]
+    basic, ends = compile_basic(intent, host, names, datapath, rows, flows)
+    bridges = [_integration_bridge(intent, host, names, datapath, rows), *basic]
+    bridges += [
+        _uplink_bridge(host, bridge, ends.get(bridge.bridge), datapath, rows) for bridge in host.bridges
+    ]
     mappings = ",".join(f"{bridge.switch}:{bridge.bridge}" for bridge in host.bridges)
     rows.add_shared(
         "Open_vSwitch",
@@ -61,7 +73,7 @@ def compile_host(
 
 def _integration_bridge(intent: Intent, host: Hypervisor, names: Names, datapath: str, rows: Rows) -> Ref:
     ports = [
-        _tap(port, names, rows)
+        add_tap(rows, port, names)
         for port in intent.ports_by_host[host.name]
         if intent.file.subnets[port.subnet].type in OVN_TYPES
     ]
@@ -77,22 +89,10 @@ def _integration_bridge(intent: Intent, host: Hypervisor, names: Names, datapath
     )
 
 
-def _tap(port: Port, names: Names, rows: Rows) -> Ref:
-    """The tap of a NIC; `iface-id` is how ovn-controller knows which logical port it is."""
-    return add_port(
-        rows,
-        port.tap,
-        f"vm {port.vm}",
-        external_ids={
-            "attached-mac": port.mac,
-            "iface-id": names.nic(port),
-            "iface-status": "active",
-            "vm-id": port.vm,
-        },
-    )
-
-
-def _uplink_bridge(host: Hypervisor, bridge: UplinkBridge, datapath: str, rows: Rows) -> Ref:
+def _uplink_bridge(
+    host: Hypervisor, bridge: UplinkBridge, basic: Ref | None, datapath: str, rows: Rows
+) -> Ref:
+    """An uplink bridge; `basic` is its port towards VLAN basic NICs."""
     why = f"host {host.name}"
     if bridge.mode == "none" or len(bridge.uplinks) < 2:
         ports = [
@@ -101,6 +101,8 @@ def _uplink_bridge(host: Hypervisor, bridge: UplinkBridge, datapath: str, rows: 
         ]
     else:
         ports = [_bond(host, bridge, rows)]
+    if basic is not None:
+        ports.append(basic)
     return add_bridge(
         rows,
         bridge.bridge,

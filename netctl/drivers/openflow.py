@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from netctl.errors import ChangeError, MachineError
 from netctl.model.change import FlowChange, by_bridge
-from netctl.model.flow import Flow, FlowKey, by_key, learned_cookie, owner_cookie
+from netctl.model.flow import Flow, FlowKey, by_key, learned_cookie, match_text, owner_cookie
 from netctl.model.state import OpenFlow
 
 LIMIT = 30
@@ -98,7 +98,7 @@ def parse(bridge: str, dump: str, learned: int) -> list[Flow]:
             elif part:
                 fields.append(part)
         actions = f"{found['extra']} {found['actions']}".lstrip()
-        match = ",".join(sorted(fields))
+        match = match_text(fields)
         flows.append(Flow(bridge, int(found["table"] or 0), priority, match, actions, cookie))
     return flows
 

@@ -171,9 +171,10 @@ OPEN_VSWITCH = Kind(
             ("mtu_request", "type"),
             {
                 "external_ids": (*MARKS, "attached-mac", "iface-id", "iface-status", "vm-id"),
+                "options": ("peer",),
                 "other_config": ("lacp-aggregation-key", "lacp-port-id"),
             },
-            watch=("bfd", "bfd_status", "error", "ofport", "options"),
+            watch=("bfd", "bfd_status", "error", "ofport"),
             adopted=_INTEGRATION,
             seen={"type": "geneve"},
         ),

@@ -20,7 +20,7 @@ ANY = 0
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A flow that we own. `match` has its fields sorted, separated by commas; "" matches everything."""
+    """A flow that we own. `match` is as `match_text` gives it; "" matches everything."""
 
     bridge: str
     table: int
@@ -44,6 +44,11 @@ class Flow:
 
 Flows = Mapping[FlowKey, Flow]
 """Flows of one node by their key."""
+
+
+def match_text(fields: Iterable[str]) -> str:
+    """The fields of a match in their order: protocols, which others need, before all that have a value."""
+    return ",".join(sorted(fields, key=lambda one: ("=" in one, one)))
 
 
 def by_key(flows: Iterable[Flow]) -> dict[FlowKey, Flow]:

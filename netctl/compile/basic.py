@@ -1,0 +1,317 @@
+"""VLAN basic subnets: no OVN, all flows ours (netctl.model.basic has the picture).
+
+A frame of a VM goes up through br.microseg and br.nf even when its receiver is on the same host: br.nf sends
+it back down then. What belongs to the frame on its way:
+
+- its VLAN, in its tag: between bridges every frame has one, so that patch ports may clear everything else;
+- the port of br0.local that it came in by, in pkt_mark, which patch ports keep: nothing is sent back to it.
+
+br0.local and br.nf learn MAC addresses as a switch does: from the frames that pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from netctl.compile.bridges import add_bridge, add_patch, add_tap
+from netctl.compile.flows import GROUP_ADDRESS, LINK_LOCAL, TAGGED, UNTAGGED, FlowSet, Pipeline
+from netctl.compile.names import Names
+from netctl.compile.rows import Rows
+from netctl.model import basic
+from netctl.model.flow import learned_cookie
+from netctl.model.intent import Hypervisor, Intent, Port, UplinkBridge
+from netctl.model.state import Ref
+
+MAC_PREFIX = "0a:62"
+"""First octets of these bridges' MACs, then the bridge and the host's number; nobody ever talks to them."""
+
+AGEING = 300
+"""Seconds after which a MAC address is forgotten that sent nothing (IEEE 802.1D-2004, table 7-5)."""
+
+MOST_LEARNED = 8192
+"""MAC addresses that a bridge learns; frames to more of them are flooded. As many as OVS's own default."""
+
+LOCAL = Pipeline(
+    {
+        "admission": "which NIC a frame is from (reg1) and which VLAN it is on (reg2), and away with its tag",
+        "single_tag": "frames that still have a tag had two, and are dropped",
+        "security": "senders may use their own addresses only",
+        "addressing": "what the address management answers itself (none yet)",
+        "learning": "which NIC a MAC address is behind; then with its tag up to br.microseg",
+        "return": "frames from br.microseg: where they came in, their VLAN (reg2), and away with their tag",
+        "destination": "the NIC that it is for (reg0), if known",
+        "delivery": "to that NIC, if it is on this VLAN",
+        "flooding": "to all NICs of the VLAN but the sender's",
+        "learned": "NIC (reg0) by VLAN and MAC address",
+    }
+)
+"""br0.local."""
+
+MICROSEG = Pipeline({"policies": "security policies (none yet)"})
+"""br.microseg."""
+
+NETWORK_FUNCTIONS = Pipeline(
+    {
+        "admission": "of which virtual switch a frame is (reg3), and whether it goes up or down",
+        "chains": "what goes up, through its service chain (none yet)",
+        "up": "learns that the sender is here; looks for the receiver",
+        "turn": "to a receiver on this host back down, else on to the uplinks; both where nobody knows",
+        "down": "learns that the sender is elsewhere; on to br.microseg",
+        "learned": "here (reg0=1) or elsewhere (reg0=2) by virtual switch, VLAN and MAC address",
+    }
+)
+"""br.nf."""
+
+HERE, ELSEWHERE = 1, 2
+
+KEEP_TAG = "move:NXM_OF_VLAN_TCI[]->NXM_NX_REG2[0..15]"
+PUT_TAG = ("push_vlan:0x8100", "move:NXM_NX_REG2[0..15]->NXM_OF_VLAN_TCI[]")
+PRESENT = 0x1000
+"""The bit of a TCI that says that there is a tag."""
+
+MARK_PORT = "move:NXM_OF_IN_PORT[]->NXM_NX_PKT_MARK[0..15]"
+RESTORE_PORT = "move:NXM_NX_PKT_MARK[0..15]->NXM_OF_IN_PORT[]"
+CLEAR_MARK = "set_field:0->pkt_mark"
+FORGET_PORT = "set_field:0->in_port"
+"""Lets a frame leave by the port that it came in by."""
+
+
+def compile_basic(
+    intent: Intent, host: Hypervisor, names: Names, datapath: str, rows: Rows, flows: FlowSet
+) -> tuple[list[Ref], dict[str, Ref]]:
+    """The bridges of VLAN basic subnets on a host, with their flows.
+
+    Returns the bridges, and for each uplink bridge the port that it needs for them.
+    """
+    switches = basic.bridges_of(intent, host)
+    if not switches:
+        return [], {}
+    why = f"host {host.name}"
+    learned = f"cookie={learned_cookie(intent.name):#x}"
+    microseg: list[Ref] = []
+    network_functions: list[Ref] = []
+    bridges: list[Ref] = []
+    ends: dict[str, Ref] = {}
+    for switch in switches:
+        name, number, uplink = basic.local(switch), basic.number(switch), switch.bridge
+        ports = basic.ports_of(intent, host, switch)
+
+        def patch(end: str, peer: str, trunks: tuple[int, ...] = ()) -> Ref:
+            return add_patch(rows, end, peer, why, trunks=trunks)
+
+        taps = [add_tap(rows, port, names) for port in ports]
+        first, second = basic.up(name), basic.down(basic.MICROSEG, number)
+        bridges.append(_bridge(rows, host, name, number, datapath, [*taps, patch(first, second)]))
+        microseg.append(patch(second, first))
+        first, second = basic.up(basic.MICROSEG, number), basic.down(basic.NETWORK_FUNCTIONS, number)
+        microseg.append(patch(first, second))
+        network_functions.append(patch(second, first))
+        first, second = basic.up(basic.NETWORK_FUNCTIONS, number), basic.down(uplink)
+        network_functions.append(patch(first, second))
+        ends[uplink] = patch(second, first, _vlans(intent, host, switch))
+
+        enabled = [port for port in ports if port.enabled]
+        _local_flows(intent, switch, enabled, learned, flows, why)
+        _microseg_flows(number, flows, why)
+        _network_function_flows(number, learned, flows, why)
+    _shared_flows(learned, flows, why)
+    bridges.append(_bridge(rows, host, basic.MICROSEG, 0xFE, datapath, microseg))
+    bridges.append(_bridge(rows, host, basic.NETWORK_FUNCTIONS, 0xFF, datapath, network_functions))
+    return bridges, ends
+
+
+def _bridge(rows: Rows, host: Hypervisor, name: str, number: int, datapath: str, ports: list[Ref]) -> Ref:
+    return add_bridge(
+        rows,
+        name,
+        f"host {host.name}",
+        datapath=datapath,
+        mac=f"{MAC_PREFIX}:{number:02x}:00:{host.number >> 8:02x}:{host.number & 255:02x}",
+        ports=ports,
+        fail_mode="secure",
+    )
+
+
+def _vlans(intent: Intent, host: Hypervisor, switch: UplinkBridge) -> tuple[int, ...]:
+    """The VLANs that go between an uplink bridge and br.nf: those of the subnets and of the trunks here."""
+    vlans = {
+        subnet.vlan
+        for subnet in intent.file.subnets.values()
+        if subnet.type == "vlan-basic" and subnet.switch == switch.switch and subnet.vlan is not None
+    }
+    vlans.update(vlan for port in basic.ports_of(intent, host, switch) for vlan in port.trunked)
+    return tuple(sorted(vlans))
+
+
+def carried(intent: Intent, port: Port) -> tuple[int, tuple[int, ...]]:
+    """The VLAN that a NIC has untagged, and those that it has tagged."""
+    native = intent.file.subnets[port.subnet].vlan
+    assert native is not None
+    return native, tuple(sorted(set(port.trunked) - {native}))
+
+
+# --- br0.local ---------------------------------------------------------------------------------------------
+
+
+def _local_flows(
+    intent: Intent, switch: UplinkBridge, ports: list[Port], learned: str, flows: FlowSet, why: str
+) -> None:
+    bridge = basic.local(switch)
+    up = basic.up(bridge)
+
+    def add(table: str, priority: int, match: tuple[str, ...], *actions: str, why: str = why) -> None:
+        flows.add(bridge, LOCAL[table], priority, match, actions, why)
+
+    add("admission", 300, (f"dl_dst={LINK_LOCAL}",))
+    add("admission", 300, (f"dl_src={GROUP_ADDRESS}",))
+    add("admission", 200, (f"in_port={up}",), LOCAL.goto("return"))
+    add("single_tag", 100, (UNTAGGED,), LOCAL.goto("security"))
+    add("addressing", 0, (), LOCAL.goto("learning"))
+    add(
+        "learning",
+        0,
+        (),
+        f"learn(table={LOCAL['learned']},hard_timeout={AGEING},priority=100,{learned},limit={MOST_LEARNED},"
+        "NXM_NX_REG2[0..11],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],load:NXM_NX_REG1[]->NXM_NX_REG0[])",
+        *PUT_TAG,
+        f"output:{up}",
+    )
+    add("return", 0, (TAGGED,), RESTORE_PORT, CLEAR_MARK, KEEP_TAG, "pop_vlan", LOCAL.goto("destination"))
+    add("destination", 200, (TAGGED,))
+    add("destination", 100, (f"dl_dst={GROUP_ADDRESS}",), LOCAL.goto("flooding"))
+    add("destination", 0, (), LOCAL.look_up("learned"), LOCAL.goto("delivery"))
+    add("delivery", 0, ("reg0=0",), LOCAL.goto("flooding"))
+
+    untagged: dict[int, list[Port]] = {}
+    tagged: dict[int, list[Port]] = {}
+    for port in ports:
+        reason = f"vm {port.vm}"
+        native, others = carried(intent, port)
+        nic = f"set_field:{port.number:#x}->reg1"
+        add(
+            "admission",
+            100,
+            (f"in_port={port.tap}", UNTAGGED),
+            nic,
+            f"set_field:{PRESENT | native:#x}->reg2",
+            MARK_PORT,
+            LOCAL.goto("single_tag"),
+            why=reason,
+        )
+        untagged.setdefault(native, []).append(port)
+        _deliver(add, port, native, f"output:{port.tap}")
+        for vlan in others:
+            add(
+                "admission",
+                100,
+                (f"in_port={port.tap}", f"dl_vlan={vlan}"),
+                nic,
+                KEEP_TAG,
+                "pop_vlan",
+                MARK_PORT,
+                LOCAL.goto("single_tag"),
+                why=reason,
+            )
+            tagged.setdefault(vlan, []).append(port)
+            _deliver(add, port, vlan, *PUT_TAG, f"output:{port.tap}")
+        for priority, match, passes in _security(port, native, bool(others)):
+            actions = (LOCAL.goto("addressing"),) if passes else ()
+            add("security", priority, (f"reg1={port.number:#x}", *match), *actions, why=reason)
+    for vlan in sorted({*untagged, *tagged}):
+        out = [f"output:{port.tap}" for port in _in_order(untagged.get(vlan, []))]
+        if vlan in tagged:
+            out += [*PUT_TAG, *(f"output:{port.tap}" for port in _in_order(tagged[vlan]))]
+        add("flooding", 100, (_on(vlan),), *out)
+
+
+def _on(vlan: int) -> str:
+    return f"reg2={vlan:#x}/0xfff"
+
+
+def _in_order(ports: list[Port]) -> list[Port]:
+    return sorted(ports, key=lambda port: port.number)
+
+
+def _deliver(add: Callable[..., None], port: Port, vlan: int, *actions: str) -> None:
+    add("delivery", 100, (f"reg0={port.number:#x}", _on(vlan)), *actions, why=f"vm {port.vm}")
+
+
+def _security(port: Port, native: int, trunk: bool) -> list[tuple[int, tuple[str, ...], bool]]:
+    """What a NIC may send, as priority, match and whether it passes: as port_security of OVN (ovn-nb(5)).
+
+    The address that netctl knows is the one in the native VLAN; on a trunk's others the MAC address counts.
+    """
+    if not port.port_security:
+        return [(100, (), True)]
+    source = f"dl_src={port.mac}"
+    own = f"arp_sha={port.mac}"
+    rules: list[tuple[int, tuple[str, ...], bool]] = [
+        (100, (source,), True),
+        (110, ("arp",), False),
+    ]
+    if port.ip is None or trunk:
+        rules.append((120, ("arp", source, own), True))
+    if port.ip is None:
+        return rules
+    on = (_on(native),) if trunk else ()
+    discover = ("nw_src=0.0.0.0", "nw_dst=255.255.255.255", "tp_src=68", "tp_dst=67")
+    return [
+        *rules,
+        (130, ("arp", *on), False),
+        (130, ("ip", *on), False),
+        (130, ("ipv6", *on), False),
+        (140, ("arp", *on, source, own, f"arp_spa={port.ip}"), True),
+        (140, ("ip", *on, source, f"nw_src={port.ip}"), True),
+        (140, ("udp", *on, source, *discover), True),
+    ]
+
+
+# --- br.microseg -------------------------------------------------------------------------------------------
+
+
+def _microseg_flows(number: int, flows: FlowSet, why: str) -> None:
+    up, down = basic.up(basic.MICROSEG, number), basic.down(basic.MICROSEG, number)
+    for source, target in ((down, up), (up, down)):
+        flows.add(basic.MICROSEG, MICROSEG["policies"], 0, (f"in_port={source}",), (f"output:{target}",), why)
+
+
+# --- br.nf -------------------------------------------------------------------------------------------------
+
+
+def _network_function_flows(number: int, learned: str, flows: FlowSet, why: str) -> None:
+    """The flows of one virtual switch."""
+    bridge = basic.NETWORK_FUNCTIONS
+    up, down = basic.up(bridge, number), basic.down(bridge, number)
+
+    def add(table: str, match: tuple[str, ...], *actions: str) -> None:
+        flows.add(bridge, NETWORK_FUNCTIONS[table], 100, match, actions, why)
+
+    # One more than its number: 0 is no virtual switch's.
+    switch, on = f"set_field:{number + 1:#x}->reg3", f"reg3={number + 1:#x}"
+    back = (FORGET_PORT, f"output:{down}")
+    add("admission", (f"in_port={down}",), switch, NETWORK_FUNCTIONS.goto("chains"))
+    add("admission", (f"in_port={up}",), switch, CLEAR_MARK, NETWORK_FUNCTIONS.goto("down"))
+    add("turn", (on, "reg0=0"), *back, CLEAR_MARK, f"output:{up}")
+    add("turn", (on, f"reg0={HERE:#x}"), *back)
+    add("turn", (on, f"reg0={ELSEWHERE:#x}"), CLEAR_MARK, f"output:{up}")
+    add("down", (on,), _learn_where(ELSEWHERE, learned), f"output:{down}")
+
+
+def _shared_flows(learned: str, flows: FlowSet, why: str) -> None:
+    """The flows of all virtual switches."""
+
+    def add(table: str, priority: int, match: tuple[str, ...], *actions: str) -> None:
+        flows.add(basic.NETWORK_FUNCTIONS, NETWORK_FUNCTIONS[table], priority, match, actions, why)
+
+    find = (NETWORK_FUNCTIONS.look_up("learned"), NETWORK_FUNCTIONS.goto("turn"))
+    add("admission", 200, (f"dl_src={GROUP_ADDRESS}",))
+    add("chains", 0, (), NETWORK_FUNCTIONS.goto("up"))
+    add("up", 0, (), _learn_where(HERE, learned), *find)
+
+
+def _learn_where(where: int, learned: str) -> str:
+    return (
+        f"learn(table={NETWORK_FUNCTIONS['learned']},hard_timeout={AGEING},priority=100,{learned},"
+        f"limit={MOST_LEARNED},NXM_NX_REG3[],NXM_OF_VLAN_TCI[0..11],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],"
+        f"load:{where:#x}->NXM_NX_REG0[])"
+    )
