@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv4Network
 from typing import Literal
 
-from netctl.model import Hypervisor, Intent, devices
+from netctl.model import Hypervisor, Intent, basic, devices
 
 Kind = Literal["central", "host", "switch", "vm", "machine", "cvm"]
 
@@ -90,6 +90,7 @@ class Node:
 
     `mac` is that of a host's br0; `bonds` are a host's bonds of several uplinks, and `bridges` the bridges of
     a host or switch that learn MAC addresses. `stopped` are roles of daemons that are not to run.
+    `learning` are the bridges of a host whose flows learn MAC addresses.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Node:
     mac: str | None = None
     bonds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     bridges: tuple[str, ...] = ()
+    learning: tuple[str, ...] = ()
     stopped: frozenset[str] = frozenset()
 
 
@@ -140,6 +142,7 @@ def inventory(intent: Intent) -> Inventory:
                     if bridge.mode != "none" and len(bridge.uplinks) > 1
                 },
                 bridges=tuple(bridge.bridge for bridge in host.bridges),
+                learning=basic.learning_bridges(intent, host),
             )
         )
         nodes.append(Node(f"{host.name}.cvm", "cvm", {"eth1": CVM_INTERNAL}))

@@ -530,6 +530,8 @@ class Rack:
     def _forget(self, node: Node) -> None:
         for bridge in node.bridges:
             self._ask_switch(node.name, "fdb/flush", bridge)
+        if node.learning:
+            tables.forget_learned(self.runner, node.name, node.learning)
 
     def _ask_switch(self, node: str, command: str, *arguments: str) -> str:
         return self.runner.ask(node, daemons.VSWITCHD, command, *arguments)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
-from dataplane import daemons
+from dataplane import daemons, tools
 from dataplane.daemons import Runner
+from netctl.model.flow import learned_cookie
 
 _PORT = re.compile(r"^\s+(\S+) (\d+)/", re.MULTILINE)
 _ENTRY = re.compile(r"^ *(\d+) +(\d+) +([0-9a-f:]{17}) ", re.MULTILINE)
@@ -36,3 +37,12 @@ def forget(runner: Runner, node: str, bridge: str, ports: Collection[str]) -> No
             for command in (("fdb/add", bridge, port, vlan, mac), ("fdb/del", bridge, vlan, mac))
         ],
     )
+
+
+def forget_learned(runner: Runner, node: str, bridges: Iterable[str]) -> None:
+    """Remove what the flows of these bridges have learned; as with MAC tables, the cache goes first."""
+    runner.ask(node, daemons.VSWITCHD, "revalidator/purge")
+    for bridge in bridges:
+        target = f"unix:{runner.directory(node) / bridge}.mgmt"
+        learned = f"cookie={learned_cookie(runner.lab):#x}/-1"
+        tools.run(runner, node, "ovs-ofctl", "-OOpenFlow15", "del-flows", target, learned)

@@ -26,7 +26,7 @@ from netctl.drivers import (
     wait_until_ready,
 )
 from netctl.errors import ChangeError
-from netctl.model.change import Plan
+from netctl.model.change import Plan, by_bridge
 from netctl.model.intent import Intent
 from netctl.model.state import NORTHBOUND, Endpoints, State
 from netctl.plan import halfway, plan, without
@@ -137,6 +137,18 @@ def unbound(
     return {port.name: missing[names.nic(port)] for port in intent.ports if names.nic(port) in missing}
 
 
+def misprogrammed(desired: State, where: Where) -> dict[str, str]:
+    """The nodes whose flows are not as desired, each with what is wrong; a bridge that is silent has none."""
+    with _opened(where, desired.owner) as databases:
+        changes = plan(desired, databases.read(tolerant=True)).flows
+    wrong: dict[str, list[str]] = {}
+    for (node, bridge), found in by_bridge(changes):
+        wrong.setdefault(node, []).append(f"{len(found)} of {bridge}")
+    return {
+        node: f"{node}: flows are not as they must be: {', '.join(there)}" for node, there in wrong.items()
+    }
+
+
 def verify(desired: State, where: Where) -> None:
     """ChangeError with the difference when the databases are not as desired."""
     with _opened(where, desired.owner) as databases:
@@ -150,14 +162,14 @@ def verify(desired: State, where: Where) -> None:
 
 def _expected(intent: Intent, names: Names, silent: Collection[str] = ()) -> Expected:
     chassis = {names.chassis(host): host for host in intent.hosts if host not in silent}
-    ports = {
-        names.nic(port): (port.host, port.tap)
-        for port in intent.ports
-        if port.enabled and port.host not in silent and intent.file.subnets[port.subnet].type in OVN_TYPES
-    }
-    return Expected(
-        chassis, ports, [node for node in (*intent.hosts, *intent.switches) if node not in silent]
-    )
+    ports: dict[str, tuple[str, str]] = {}
+    taps: dict[str, tuple[str, str]] = {}
+    for port in intent.ports:
+        if port.enabled and port.host not in silent:
+            known = intent.file.subnets[port.subnet].type in OVN_TYPES
+            (ports if known else taps)[names.nic(port)] = port.host, port.tap
+    nodes = [node for node in (*intent.hosts, *intent.switches) if node not in silent]
+    return Expected(chassis, ports, nodes, taps=taps)
 
 
 def _gateways(intent: Intent, names: Names) -> dict[str, str]:

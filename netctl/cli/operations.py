@@ -296,6 +296,11 @@ def locate(lab: str | None) -> Running:
     return Running(record, intent, _rack(intent, record))
 
 
+def desired(running: Running) -> State:
+    """What the databases and bridges of a lab should hold."""
+    return _compile(running.intent, running.rack)
+
+
 def _bring(path: Path, progress: Progress, same_file: bool) -> Report:
     _require_root()
     from dataplane import store

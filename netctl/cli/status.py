@@ -14,6 +14,7 @@ from netctl.cli.options import LAB_PANEL, Json, LabArgument
 if TYPE_CHECKING:
     from netctl.cli.operations import Running
     from netctl.model import Intent
+    from netctl.model.intent import Port
 
 
 MOST_EVENTS = 10
@@ -42,12 +43,18 @@ def gather(running: Running) -> dict[str, Any]:
     from dataplane.bonds import bond
     from dataplane.events import failovers
     from netctl import reconcile
+    from netctl.cli import operations
 
     intent, rack = running.intent, running.rack
     observed = rack.observe()
-    unbound = reconcile.unbound(intent, rack.reachable(), silent=rack.silent)
+    reachable = rack.reachable()
+    unbound = reconcile.unbound(intent, reachable, silent=rack.silent)
+    wrong = reconcile.misprogrammed(operations.desired(running), reachable)
     faults = list(running.record.faults)
     trouble = [str(change) for change in rack.difference(observed)]
+
+    def basic(port: Port) -> bool:
+        return intent.file.subnets[port.subnet].type == "vlan-basic"
 
     def alive(node: str, kind: Any) -> dict[str, bool]:
         roles = daemons.roles_of(observed.running.get(node, ()))
@@ -98,14 +105,14 @@ def gather(running: Running) -> dict[str, Any]:
             "mac": port.mac,
             "tap": port.tap,
             "link": "up" if port.enabled else "down",
-            "bound": port.enabled and port.name not in unbound,
+            "bound": port.enabled and port.name not in unbound and not (port.host in wrong and basic(port)),
         }
         for port in intent.ports
     ]
     return {
         "lab": running.name,
         "title": intent.file.title,
-        "state": running.record.state if not trouble and not unbound and not faults else "degraded",
+        "state": "degraded" if trouble or unbound or wrong or faults else running.record.state,
         "file": running.record.file,
         "engine": {
             "name": rack.runner.engine.name,
@@ -127,7 +134,7 @@ def gather(running: Running) -> dict[str, Any]:
             {"time": event.time, "host": event.host, "what": event.what}
             for event in failovers(rack.runner, intent.hosts, MOST_EVENTS)
         ],
-        "trouble": trouble + [reason for _, reason in sorted(unbound.items())],
+        "trouble": trouble + [reason for found in (wrong, unbound) for _, reason in sorted(found.items())],
     }
 
 

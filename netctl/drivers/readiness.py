@@ -21,6 +21,7 @@ from netctl.model.state import NORTHBOUND, OWNER_KEY
 class Expected:
     """What must be there. `chassis` maps a chassis to its node, `ports` a logical port to its node and tap.
 
+    `taps` maps a NIC that OVN knows nothing of to its node and tap, which Open vSwitch must have opened.
     `nodes` are all nodes whose interfaces must be in order, hosts and switches. `gateways` maps a router's
     port to the node that must be its gateway.
     """
@@ -29,6 +30,7 @@ class Expected:
     ports: Mapping[str, tuple[str, str]]
     nodes: Collection[str] = field(default_factory=tuple)
     gateways: Mapping[str, str] = field(default_factory=dict)
+    taps: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def wait_until_ready(databases: Databases, expected: Expected, limit: float) -> None:
@@ -41,6 +43,7 @@ def wait_until_ready(databases: Databases, expected: Expected, limit: float) -> 
         return (
             _chassis_missing(southbound, expected.chassis)
             or _interface_errors(by_node)
+            or list(_taps_missing(by_node, expected.taps).values())
             or list(_ports_missing(northbound, southbound, by_node, expected).values())
             or _gateways_missing(southbound, expected)
         )
@@ -52,12 +55,13 @@ def wait_until_ready(databases: Databases, expected: Expected, limit: float) -> 
 
 def unready_ports(databases: Databases, expected: Expected) -> dict[str, str]:
     """The expected ports that are not bound or lack flows, each with the reason, as the databases say now."""
-    if not databases.answers(NORTHBOUND) or not databases.southbound_answers():
-        return dict.fromkeys(expected.ports, "OVN's databases do not answer")
-    (northbound,) = databases.open([NORTHBOUND])
     there = [node for node in expected.nodes if databases.answers(node)]
     by_node = dict(zip(there, databases.open(there), strict=True))
-    return _ports_missing(northbound, databases.southbound(), by_node, expected)
+    missing = _taps_missing(by_node, expected.taps)
+    if not databases.answers(NORTHBOUND) or not databases.southbound_answers():
+        return {**missing, **dict.fromkeys(expected.ports, "OVN's databases do not answer")}
+    (northbound,) = databases.open([NORTHBOUND])
+    return {**missing, **_ports_missing(northbound, databases.southbound(), by_node, expected)}
 
 
 def hear_from_all(databases: Databases, expected: Expected, limit: float) -> None:
@@ -213,6 +217,20 @@ def _interface_errors(by_node: Mapping[str, Replica]) -> list[str]:
         for row in replica.rows("Interface")
         if scalar(row, "error")
     ]
+
+
+def _taps_missing(by_node: Mapping[str, Replica], taps: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    opened = {
+        (node, scalar(row, "name"))
+        for node, replica in by_node.items()
+        for row in replica.rows("Interface")
+        if scalar(row, "ofport", -1) > 0
+    }
+    return {
+        nic: f"{nic}: {tap} of {node} is not in its bridge"
+        for nic, (node, tap) in taps.items()
+        if (node, tap) not in opened
+    }
 
 
 def _ports_missing(
