@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from pyroute2 import IPRoute
-
 from netctl.errors import ChangeError, ConflictError, MachineError
 
 DIRECTORY = Path("/run/netns")
@@ -148,6 +146,7 @@ def remove(name: str) -> None:
 
 def owner_of(name: str) -> str | None:
     """The mark of the namespace, None when it carries none."""
+    from pyroute2 import IPRoute  # a tenth of a second that who only enters namespaces need not spend
 
     def read() -> str | None:
         with IPRoute() as netlink:
@@ -180,6 +179,8 @@ def _on_own_thread(function: Callable[[], T], name: str) -> T:
 
 
 def _prepare(owner: str) -> None:
+    from pyroute2 import IPRoute
+
     # Guests and hosts get IPv6 where the intent says so; its router solicitations and MLD reports
     # would otherwise flood every switch of the lab at start.
     for scope in ("all", "default"):
