@@ -11,7 +11,7 @@ from dataplane.checks import places
 from dataplane.checks.places import Place, Target
 from dataplane.checks.session import Session
 from dataplane.checks.verdict import judge
-from netctl.model import Intent
+from netctl.model import Intent, collector
 from netctl.model.check import Probe
 
 
@@ -62,6 +62,11 @@ def matrix(
         InputError: an unknown node.
         ConflictError, ChangeError, MachineError: as run_checks.
     """
+    with collector.paused():
+        return _tried(intent, lab, protocol, port, nodes)
+
+
+def _tried(intent: Intent, lab: str, protocol: str, port: int, nodes: Sequence[str] | None) -> list[Reach]:
     with Session(intent, lab) as session:
         pairs = list(itertools.permutations(_chosen(intent, session.places, nodes), 2))
         flights = {

@@ -12,6 +12,7 @@ import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,12 +59,16 @@ class Running:
 
     record: Record
     intent: Intent
-    rack: Rack
 
     @property
     def name(self) -> str:
         """The lab's name."""
         return self.record.name
+
+    @cached_property
+    def rack(self) -> Rack:
+        """The rack that it runs on. Made when asked for: it needs all that can build one."""
+        return _rack(self.intent, self.record)
 
 
 @dataclass(frozen=True)
@@ -293,7 +298,7 @@ def locate(lab: str | None) -> Running:
             f"Labs here: {', '.join(there)}" if there else "Bring one up with: netctl up FILE",
         )
     intent = _intent_of(record)
-    return Running(record, intent, _rack(intent, record))
+    return Running(record, intent)
 
 
 def desired(running: Running) -> State:
