@@ -97,9 +97,40 @@ class Runner:
         alive = roles_of(running)
         missing = [daemon for daemon in daemons if daemon.role not in alive]
         for daemon in missing:
+            if daemon is VSWITCHD:
+                self._forward_at_once(node)
             environment = self.environment(node) | ALLOCATION.get(daemon.program, {})
             processes.start(f"{self.lab}.{node}", self._command(node, daemon), environment)
         return missing
+
+    def _forward_at_once(self, node: str) -> None:
+        """Take back what ovn-controller on a gateway host tells the next ovs-vswitchd: to wait for its word.
+
+        It gives the word and takes it back within milliseconds (OVN 26.03, other_config:flow-restore-wait),
+        and an ovs-vswitchd that is late hears nothing of it, forwards nothing and is dead to its peers. There
+        is nothing to wait for: the host gets its address, without which it has no tunnels, with its
+        ovn-controller.
+        """
+        place = self.directory(node)
+        if b"flow-restore-wait" not in (place / "conf.db").read_bytes():
+            return
+        words = ["--", "--if-exists", "remove", "Open_vSwitch", "."]
+        done = subprocess.run(
+            [
+                self.engine.tool("ovs-vsctl"),
+                f"--db={self.remote(node, 'db')}",
+                "--no-wait",
+                "--timeout=10",
+                *(*words, "other_config", "flow-restore-wait"),
+                *(*words, "external_ids", "ovn-managed-flow-restore-wait"),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **self.environment(node)},
+        )
+        if done.returncode != 0:
+            raise ChangeError(f"the Open_vSwitch database of {node} does not answer: {done.stderr.strip()}")
 
     def environment(self, node: str) -> dict[str, str]:
         """The environment of a node's daemons and of tools that talk to them."""

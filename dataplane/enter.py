@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from netctl.model import Intent, Port
 
 NAMESPACES = Path("/run/netns")
+LABS = Path("/run/netctl")
 HOSTS = Path("/etc/hosts")
+RESOLVER = Path("/etc/resolv.conf")
 
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWNET = 0x40000000
@@ -57,6 +59,7 @@ def enter(namespace: str, names: Mapping[str, str] | None = None) -> None:
     _mount_sys(namespace)
     if names:
         _mount_hosts(names)
+    _mount_resolver(namespace)
 
 
 def _mount_sys(namespace: str) -> None:
@@ -82,6 +85,15 @@ def _mount_hosts(names: Mapping[str, str]) -> None:
         _mount("mount /etc/hosts", str(ours), str(HOSTS), "none", _MS_BIND)
     finally:
         _libc.umount2(aside.encode(), _MNT_DETACH)
+
+
+def _mount_resolver(namespace: str) -> None:
+    """The guest's own resolv.conf over the machine's, where it has one (dataplane.leases)."""
+    lab, _, node = namespace.partition(".")
+    ours = LABS / lab / node / "resolv.conf"
+    target = os.path.realpath(RESOLVER)
+    if ours.exists() and os.path.exists(target):
+        _mount("mount /etc/resolv.conf", str(ours), target, "none", _MS_BIND)
 
 
 def _mount(what: str, source: str, target: str, kind: str, flags: int) -> None:

@@ -15,6 +15,7 @@ from ipaddress import IPv4Interface, IPv4Network
 from typing import Literal
 
 from netctl.model import Hypervisor, Intent, basic, devices
+from netctl.model.subnet import Subnet
 
 Kind = Literal["central", "host", "switch", "vm", "machine", "cvm"]
 
@@ -50,6 +51,15 @@ class Route:
 
     def __str__(self) -> str:
         return f"route to {self.to} via {self.via} on {self.device}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What a guest's NIC must get by DHCP; `names`: this is the NIC whose DNS servers the guest asks."""
+
+    address: IPv4Interface
+    routes: tuple[Route, ...] = ()
+    names: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +100,9 @@ class Node:
 
     `mac` is that of a host's br0; `bonds` are a host's bonds of several uplinks, and `bridges` the bridges of
     a host or switch that learn MAC addresses. `stopped` are roles of daemons that are not to run.
-    `learning` are the bridges of a host whose flows learn MAC addresses.
+    `learning` are the bridges whose flows learn MAC addresses.
+    `leases` are what the guest's own DHCP clients must get, by device; `resolver` are the lines of its
+    resolv.conf.
     """
 
     name: str
@@ -102,6 +114,8 @@ class Node:
     bridges: tuple[str, ...] = ()
     learning: tuple[str, ...] = ()
     stopped: frozenset[str] = frozenset()
+    leases: Mapping[str, Lease] = field(default_factory=dict)
+    resolver: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -217,12 +231,31 @@ def _host_links(host: Hypervisor, mtu: int) -> list[Link]:
 def _vms(intent: Intent) -> list[Node]:
     addresses: dict[str, dict[str, IPv4Interface]] = {name: {} for name in intent.file.vms}
     routes: dict[str, list[Route]] = {name: [] for name in intent.file.vms}
+    leases: dict[str, dict[str, Lease]] = {name: {} for name in intent.file.vms}
+    resolvers: dict[str, tuple[str, ...]] = {}
     for port in intent.ports:
         if port.ip is None:
             continue
         prefix = (port.network or IPv4Network(f"{port.ip}/32")).prefixlen
-        addresses[port.vm][port.guest_device] = IPv4Interface(f"{port.ip}/{prefix}")
-        if port.gateway:
-            # As DHCP clients do it: a default route for each NIC with a gateway, the first NIC's preferred.
-            routes[port.vm].append(Route(DEFAULT, str(port.gateway), port.guest_device, port.index))
-    return [Node(name, "vm", found, tuple(routes[name])) for name, found in addresses.items()]
+        address = IPv4Interface(f"{port.ip}/{prefix}")
+        # As DHCP clients do it: a default route for each NIC with a gateway, the first NIC's preferred.
+        way = [Route(DEFAULT, str(port.gateway), port.guest_device, port.index)] if port.gateway else []
+        resolver = _resolver(intent.file.subnets[port.subnet])
+        first = bool(resolver) and port.vm not in resolvers
+        if first:
+            resolvers[port.vm] = resolver
+        if port.dhcp:
+            leases[port.vm][port.guest_device] = Lease(address, tuple(way), first)
+        else:
+            addresses[port.vm][port.guest_device] = address
+            routes[port.vm] += way
+    return [
+        Node(name, "vm", found, tuple(routes[name]), leases=leases[name], resolver=resolvers.get(name, ()))
+        for name, found in addresses.items()
+    ]
+
+
+def _resolver(subnet: Subnet) -> tuple[str, ...]:
+    """resolv.conf (resolv.conf(5)) of a guest in this subnet."""
+    servers = [f"nameserver {server}" for server in subnet.resolvers]
+    return (f"search {subnet.domain}", *servers) if subnet.domain and servers else tuple(servers)

@@ -419,8 +419,8 @@ class Rack:
         known = set(node.routes)
         for device, lease in sorted(node.leases.items()):
             # What is missing the client has still to get: see `ask_by_dhcp`.
-            have = seen.addresses.get(device, frozenset())
-            words += [f"address {address} of {device} is not in the intent" for address in have - {lease.address}]
+            wrong = seen.addresses.get(device, frozenset()) - {lease.address}
+            words += [f"address {address} of {device} is not in the intent" for address in wrong]
             known |= set(lease.routes)
         words += [f"{route} is missing" for route in sorted(set(node.routes) - seen.routes)]
         words += [f"{route} is not in the intent" for route in sorted(seen.routes - known)]

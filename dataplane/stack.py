@@ -138,11 +138,16 @@ class Stack:
                 shaping.limit(self._netlink, index, device.rate, device.mtu)
 
     def configure_layer3(
-        self, addresses: Mapping[str, IPv4Interface], routes: tuple[Route, ...], managed: Collection[str]
+        self,
+        addresses: Mapping[str, IPv4Interface],
+        routes: tuple[Route, ...],
+        managed: Collection[str],
+        leave: Collection[str] = (),
     ) -> None:
         """Make the addresses of the managed devices, and the routes, exactly these.
 
-        A device that is not there (yet) is passed over.
+        A device that is not there (yet) is passed over. Routes over the devices in `leave` are somebody
+        else's (a DHCP client's).
         """
         seen = self.snapshot()
         for name in managed:
@@ -161,8 +166,9 @@ class Stack:
                     self._netlink.addr(
                         "add", index=index, address=str(address.ip), prefixlen=_length(address)
                     )
+        gone = {route for route in seen.routes - set(routes) if route.device not in leave}
         # Those that stay are set again too: the kernel drops routes along with an address.
-        for verb, concerned in (("del", seen.routes - set(routes)), ("replace", set(routes))):
+        for verb, concerned in (("del", gone), ("replace", set(routes))):
             for route in sorted(concerned):
                 with _tolerating(errno.ESRCH):
                     self._netlink.route(

@@ -1,5 +1,6 @@
-"""Load balancers of a VPC (ovn-nb(5), Load_Balancer): on its router for who comes from outside, on its switches
-for the VPC's own VMs.
+"""Load balancers of a VPC (ovn-nb(5), Load_Balancer).
+
+On its router for who comes from outside, on its switches for the VPC's own VMs.
 """
 
 from __future__ import annotations

@@ -50,6 +50,10 @@ class Names:
         """A load balancer of a VPC."""
         return f"{self.prefix}{vpc}/{name}"
 
+    def zone(self, owner: str) -> str:
+        """The names of a VPC's or subnet's VMs."""
+        return f"{self.prefix}{owner}"
+
     def chassis(self, host: str) -> str:
         """The chassis of a host, its `system-id`."""
         return f"{self.prefix}{host}"

@@ -1,8 +1,8 @@
 """Routing policies of a VPC (ovn-nb(5), Logical_Router_Policy): what passes, and by which way.
 
-OVN asks its route table first and the policies then, and drops what has no route before any policy sees it. In
-AHV policies come first: so where one reroutes, everything gets a route, and what has no other is dropped by the
-last of the policies instead.
+OVN asks its route table first and the policies then, and drops what has no route before any policy sees it.
+In AHV policies come first: so where one reroutes, everything gets a route, and what has no other is dropped by
+the last of the policies instead.
 
     2000        without NAT, only externally routable prefixes go out and come in
     1 to 1000   the file's
@@ -99,7 +99,8 @@ def _routing_policy(intent: Intent, vpc: str, policy: RoutingPolicy, names: Name
 def _end(intent: Intent, vpc: str, text: str, side: str, names: Names) -> list[str]:
     """The match of `from` (side src) or `to` (side dst).
 
-    Outside is what the VPC has no subnet for; an external subnet stands for what comes from or leaves over it.
+    Outside is what the VPC has no subnet for; an external subnet stands for what comes from it or leaves over
+    it.
     """
     if text == "any":
         return []

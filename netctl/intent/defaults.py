@@ -113,15 +113,6 @@ def bridges(lab: LabFile, host: str) -> tuple[UplinkBridge, ...]:
     return tuple(result)
 
 
-def dhcp_server(subnet: Subnet) -> IPv4Address | None:
-    """The address that answers DHCP: VLAN basic and DHCP subnets keep their last one for it."""
-    if subnet.dhcp_server is not None:
-        return subnet.dhcp_server
-    if subnet.cidr is not None and (subnet.dhcp or subnet.type == "vlan-basic"):
-        return subnet.cidr.broadcast_address - 1
-    return None
-
-
 def pool(subnet: Subnet) -> tuple[AddressRange, ...]:
     """The ranges to assign from: as written, else every host address but the first."""
     if subnet.pool is not None:
@@ -153,7 +144,7 @@ def claims(lab: LabFile) -> Iterator[Claim]:
             continue
         if subnet.router is not None:
             yield Claim(name, subnet.router, f"the gateway of {name}", ("subnets", name, "gateway"))
-        server = dhcp_server(subnet)
+        server = subnet.dhcp_address
         if server is not None and server != subnet.router:
             yield Claim(name, server, f"the DHCP server of {name}", ("subnets", name, "dhcp_server"))
         if subnet.type != "overlay":

@@ -158,7 +158,7 @@ def _ports(
             address: IPv4Address | None = None
             if isinstance(nic.ip, IPv4Address):
                 address = nic.ip
-            elif ip and nic.ip != "dhcp":
+            elif ip:
                 address = IPv4Address(ip)
             ports.append(
                 Port(
@@ -176,6 +176,7 @@ def _ports(
                     network=subnet.cidr,
                     enabled=nic.link == "up",
                     port_security=nic.port_security,
+                    dhcp=nic.ip == "dhcp",
                 )
             )
     return ports

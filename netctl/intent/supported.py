@@ -41,12 +41,6 @@ NOT_YET: tuple[tuple[str, Wanted, str], ...] = (
     # VPCs and the way out
     ("clusters.*.latency_ms", written, "latency between clusters"),
     ("subnets.*.cidr6", written, "IPv6 subnets"),
-    ("subnets.*.dhcp", written, "DHCP"),
-    ("subnets.*.dhcp_server", written, "DHCP"),
-    ("subnets.*.dns", written, "DNS servers told by DHCP"),
-    ("subnets.*.domain", written, "domain names told by DHCP"),
-    ("subnets.*.lease_time", written, "DHCP leases"),
-    ("vms.*.nics.*.ip", is_("dhcp"), "addresses by DHCP"),
     ("vpcs.*.type", is_("transit"), "transit VPCs"),
     ("vpcs.*.attach", written, "transit VPCs"),
     ("physical.*.kind", is_("router"), "routers with BGP"),

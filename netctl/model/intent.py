@@ -95,7 +95,7 @@ class Port:
     """A NIC of a VM with everything decided.
 
     `number` is unique in the lab and stable, and names the tap; `ip` is None where the subnet is
-    unmanaged or the guest asks by DHCP.
+    unmanaged. `dhcp`: the guest gets it by asking.
     """
 
     vm: str
@@ -112,6 +112,7 @@ class Port:
     network: IPv4Network | None
     enabled: bool = True
     port_security: bool = True
+    dhcp: bool = False
 
     @property
     def name(self) -> str:

@@ -48,3 +48,17 @@ class Subnet(Model):
         if self.gateway is None and self.type == "overlay" and self.cidr is not None:
             return self.cidr.network_address + 1
         return self.gateway
+
+    @property
+    def resolvers(self) -> list[IPv4Address]:
+        """Whom its VMs ask for names: as written; where it only has a domain, the router stands for OVN."""
+        return self.dns or ([self.router] if self.domain is not None and self.router is not None else [])
+
+    @property
+    def dhcp_address(self) -> IPv4Address | None:
+        """The address that answers DHCP: VLAN basic and DHCP subnets keep their last one for it."""
+        if self.dhcp_server is not None:
+            return self.dhcp_server
+        if self.cidr is not None and (self.dhcp or self.type == "vlan-basic"):
+            return self.cidr.broadcast_address - 1
+        return None

@@ -165,7 +165,7 @@ vms: {x: {nics: [{subnet: raw}, {subnet: leased, ip: dhcp}, {subnet: leased, lin
     )
     raw, leased, fixed = intent.ports
     assert (raw.ip, raw.network, raw.gateway) == (None, None, None)
-    assert leased.ip is None
+    assert (leased.dhcp, str(leased.ip)) == (True, "10.2.0.2")
     assert intent.assignments.nics["x/1"][2] == "10.2.0.2", "reserved for the lease"
     assert fixed.ip == IPv4Address("10.2.0.3")
     assert (fixed.enabled, fixed.port_security) == (False, False)
