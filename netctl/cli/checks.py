@@ -102,11 +102,13 @@ def _running(intent: Intent, file: Path, lab: str | None, keep: bool) -> Iterato
 
     A lab that was started for this is removed again, also when it did not come up whole.
     """
+    from dataplane import store
     from netctl.cli import operations
     from netctl.cli.subject import with_checks
 
     name = lab or intent.name
-    start = name not in operations.known()
+    # What is half-made has no record; to find that, all namespaces must be looked at.
+    start = store.read(name) is None and name not in operations.known()
     if start and lab is not None and lab != intent.name:
         raise InputError(f"there is no lab {lab}", f"Without --lab, the lab of {file} is started.")
     remove = start and not keep
