@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Literal
 
 from netctl.model import Hypervisor, Intent, basic, devices
@@ -24,6 +24,9 @@ CENTRAL = "_central"
 DEFAULT = "0.0.0.0/0"
 
 GUEST_MTU = 1500
+
+PEER_OVERHEAD = 8
+"""Octets that a frame may be longer on the link of an MLAG pair: its own VLAN tag, and the pair's."""
 
 # AHV's internal network between a host and its CVM; the same on every host, it never leaves it.
 HOST_INTERNAL = IPv4Interface("192.168.5.1/25")
@@ -101,7 +104,7 @@ class Node:
     `mac` is that of a host's br0; `bonds` are a host's bonds of several uplinks, and `bridges` the bridges of
     a host or switch that learn MAC addresses. `stopped` are roles of daemons that are not to run.
     `learning` are the bridges whose flows learn MAC addresses.
-    `leases` are what the guest's own DHCP clients must get, by device; `resolver` are the lines of its
+    `routers` are the addresses of VPCs that a bare machine has on its network. `leases` are what the guest's own DHCP clients must get, by device; `resolver` are the lines of its
     resolv.conf.
     """
 
@@ -114,6 +117,7 @@ class Node:
     bridges: tuple[str, ...] = ()
     learning: tuple[str, ...] = ()
     stopped: frozenset[str] = frozenset()
+    routers: tuple[IPv4Address, ...] = ()
     leases: Mapping[str, Lease] = field(default_factory=dict)
     resolver: tuple[str, ...] = ()
 
@@ -138,7 +142,16 @@ class Inventory:
 def inventory(intent: Intent) -> Inventory:
     """The rack that an intent needs."""
     nodes = [Node(CENTRAL, "central")]
-    nodes += [Node(name, "switch", bridges=(devices.SWITCH_BRIDGE,)) for name in intent.switches]
+    paired = {name for pair in intent.file.fabric.mlag for name in pair}
+    nodes += [
+        Node(
+            name,
+            "switch",
+            bridges=(devices.SWITCH_BRIDGE,),
+            learning=(devices.SWITCH_BRIDGE,) if name in paired else (),
+        )
+        for name in intent.switches
+    ]
     links = _switch_links(intent)
     for host in intent.hosts.values():
         addresses = {devices.CVM_BRIDGE: HOST_INTERNAL}
@@ -180,6 +193,7 @@ def inventory(intent: Intent) -> Inventory:
                 "machine",
                 {devices.MACHINE_NIC: made.ip} if made.ip else {},
                 tuple(routes) if made.ip else (),
+                routers=tuple(way.router_ip for way in intent.gateways_beside(made)),
             )
         )
         mtu = min(GUEST_MTU, intent.file.fabric.mtu)
@@ -197,15 +211,17 @@ def inventory(intent: Intent) -> Inventory:
 def _switch_links(intent: Intent) -> list[Link]:
     links = []
     seen: Counter[tuple[str, str]] = Counter()
+    paired = {(min(pair), max(pair)) for pair in intent.file.fabric.mlag}
     mtu = intent.file.fabric.mtu
     for a, b in intent.links:
         pair = (min(a, b), max(a, b))
         index = seen[pair]
         seen[pair] += 1
+        carried = mtu + PEER_OVERHEAD if pair in paired else mtu
         links.append(
             Link(
-                End(a, Device(devices.link(b, index), None, mtu)),
-                End(b, Device(devices.link(a, index), None, mtu)),
+                End(a, Device(devices.link(b, index), None, carried)),
+                End(b, Device(devices.link(a, index), None, carried)),
             )
         )
     return links

@@ -6,7 +6,7 @@ whose function adds its rows to `Rows` and its flows to `FlowSet`; `compile_inte
 
 from __future__ import annotations
 
-from netctl.compile import fabric, hosts, subnets, vpcs
+from netctl.compile import fabric, hosts, mlag, subnets, vpcs
 from netctl.compile.flows import FlowSet
 from netctl.compile.names import Names
 from netctl.compile.rows import Rows
@@ -41,8 +41,10 @@ def compile_intent(
         nodes[host.name] = rows.database()
         programs[host.name] = flows.flows()
     for switch in intent.switches:
-        rows = Rows(intent.name)
+        rows, flows = Rows(intent.name), FlowSet(intent.name)
         fabric.compile_switch(intent, switch, datapath, rows)
+        mlag.compile_flows(intent, switch, flows)
         nodes[switch] = rows.database()
+        programs[switch] = flows.flows()
     programs = {node: found for node, found in sorted(programs.items()) if found}
     return State(intent.name, northbound.database(), dict(sorted(nodes.items())), flows=programs)

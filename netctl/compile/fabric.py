@@ -69,6 +69,7 @@ def compile_switch(intent: Intent, switch: str, datapath: str, rows: Rows) -> No
         mac=_mac(switch),
         mtu=intent.file.fabric.mtu,
         ports=ports,
+        fail_mode=None if mlag.peer(intent, switch) is None else "secure",
         rstp_enable=intent.rstp or None,
     )
     rows.add_shared(

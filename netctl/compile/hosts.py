@@ -7,6 +7,7 @@ netctl.compile.basic.
 
 from __future__ import annotations
 
+from netctl.compile import slb
 from netctl.compile.basic import compile_basic
 from netctl.compile.bridges import VLAN_LIMIT, add_bridge, add_port, add_tap, leave_rates_alone
 from netctl.compile.flows import FlowSet
@@ -47,6 +48,7 @@ def compile_host(
     bridges += [
         _uplink_bridge(host, bridge, ends.get(bridge.bridge), datapath, rows) for bridge in host.bridges
     ]
+    slb.compile_flows(intent.name, host, flows)
     mappings = ",".join(f"{bridge.switch}:{bridge.bridge}" for bridge in host.bridges)
     rows.add_shared(
         "Open_vSwitch",
@@ -111,6 +113,7 @@ def _uplink_bridge(
         mac=_bridge_mac(host, bridge),
         mtu=bridge.mtu,
         ports=ports,
+        fail_mode="secure" if slb.balances(bridge) else None,
     )
 
 
