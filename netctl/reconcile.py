@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from netctl.compile import Names
 from netctl.compile.subnets import OVN_TYPES
+from netctl.compile.trunks import tagged
 from netctl.drivers import (
     Databases,
     Expected,
@@ -23,6 +24,7 @@ from netctl.drivers import (
     remove_stale_chassis,
     unready_ports,
     wait_for_failover,
+    wait_for_neighbours,
     wait_until_ready,
 )
 from netctl.errors import ChangeError
@@ -123,6 +125,24 @@ def wait_ready(
         wait_for_failover(databases, expected, limit)
 
 
+def wait_neighbours(intent: Intent, where: Where, limit: float, *, prefix: str = "") -> None:
+    """Wait until VPCs know the bare machines on their external networks, but no longer than `limit` seconds.
+
+    Somebody must have made those speak.
+    """
+    names = Names(prefix)
+    neighbours = {
+        (names.router_port(way.vpc, way.subnet), str(machine.definition.ip.ip))
+        for machine in intent.machines.values()
+        if machine.definition.ip is not None
+        for way in intent.gateways_beside(machine.definition)
+    }
+    if neighbours:
+        with _opened(where, intent.name) as databases:
+            wait_for_neighbours(databases, neighbours, limit)
+            hear_from_all(databases, _expected(intent, names), limit)
+
+
 def unbound(
     intent: Intent, where: Where, *, prefix: str = "", silent: Collection[str] = ()
 ) -> dict[str, str]:
@@ -134,7 +154,11 @@ def unbound(
     with _opened(where, intent.name) as databases:
         missing = unready_ports(databases, expected)
     names = Names(prefix)
-    return {port.name: missing[names.nic(port)] for port in intent.ports if names.nic(port) in missing}
+    found = {port.name: missing[names.nic(port)] for port in intent.ports if names.nic(port) in missing}
+    for port, (_, vlan) in tagged(intent, OVN_TYPES):
+        if names.trunked(port, vlan) in missing:
+            found.setdefault(port.name, missing[names.trunked(port, vlan)])
+    return found
 
 
 def misprogrammed(desired: State, where: Where) -> dict[str, str]:
@@ -168,6 +192,9 @@ def _expected(intent: Intent, names: Names, silent: Collection[str] = ()) -> Exp
         if port.enabled and port.host not in silent:
             known = intent.file.subnets[port.subnet].type in OVN_TYPES
             (ports if known else taps)[names.nic(port)] = port.host, port.tap
+    for port, (_, vlan) in tagged(intent, OVN_TYPES):
+        if names.nic(port) in ports:
+            ports[names.trunked(port, vlan)] = port.host, port.tap
     nodes = [node for node in (*intent.hosts, *intent.switches) if node not in silent]
     return Expected(chassis, ports, nodes, taps=taps)
 

@@ -1,7 +1,9 @@
 """What things are called in OVN: as the user called them, and never the same name for two things.
 
     web1/0      the port of VM web1's first NIC: VM and index, as users write it
+    web1/0.20   the port of the same NIC, which is a trunk, in VLAN 20
     web@vs0     the localnet port of subnet web
+    20@vs0      the switch of a VLAN that is trunked but has no subnet, and its localnet port
     app:shop    the port of subnet app towards the router of VPC shop
     shop/app    the port of that router towards the subnet: an index is no name, so it is never a NIC's
 
@@ -33,6 +35,14 @@ class Names:
     def nic(self, port: Port) -> str:
         """The logical switch port of a NIC, also its interface's `iface-id`."""
         return f"{self.prefix}{port.name}"
+
+    def trunked(self, port: Port, vlan: int) -> str:
+        """The logical switch port of a trunked NIC in one of its other VLANs."""
+        return f"{self.prefix}{port.name}.{vlan}"
+
+    def unnamed(self, virtual_switch: str, vlan: int) -> str:
+        """The logical switch of a VLAN without a subnet, and its port that leads there."""
+        return f"{self.prefix}{vlan}@{virtual_switch}"
 
     def localnet(self, subnet: str, virtual_switch: str) -> str:
         """The logical switch port that leads to a VLAN."""

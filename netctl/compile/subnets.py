@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netctl.compile import dhcp, dns, external, load_balancers
+from netctl.compile import dhcp, dns, external, load_balancers, trunks
 from netctl.compile.names import Names
 from netctl.compile.rows import Rows, refs
 from netctl.model.intent import Intent, Port
@@ -19,23 +19,16 @@ def compile_subnets(intent: Intent, names: Names, rows: Rows) -> None:
     for port in intent.ports:
         members[port.subnet].append(port)
     carried = [name for name, subnet in intent.file.subnets.items() if subnet.type in OVN_TYPES]
+    children = trunks.children(intent, OVN_TYPES, names, rows)
     for name in carried:
         subnet = intent.file.subnets[name]
         why = f"subnet {name}"
         options = dhcp.compile_dhcp(intent, name, names, rows)
         ports = [_nic(port, options, names, rows) for port in members[name]]
         if subnet.vlan is not None:
-            ports.append(
-                rows.add(
-                    "Logical_Switch_Port",
-                    names.localnet(name, subnet.switch),
-                    why,
-                    type="localnet",
-                    addresses=("unknown",),
-                    tag=subnet.vlan,
-                    options={"network_name": subnet.switch},
-                )
-            )
+            vlan = subnet.switch, subnet.vlan
+            ports.append(trunks.localnet(names.localnet(name, subnet.switch), vlan, why, rows))
+            ports += children.pop(vlan, [])
         if subnet.vpc is not None and subnet.cidr is not None:
             ports.append(
                 rows.add(
@@ -56,6 +49,7 @@ def compile_subnets(intent: Intent, names: Names, rows: Rows) -> None:
             dns_records=dns.references(intent, name, names),
             load_balancer=load_balancers.references(intent, subnet.vpc, names) if subnet.vpc else (),
         )
+    trunks.compile_unnamed(children, names, rows)
     dns.compile_dns(intent, carried, names, rows)
 
 

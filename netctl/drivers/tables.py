@@ -69,7 +69,17 @@ NORTHBOUND = Kind(
             ("dns_records", "load_balancer", "ports"), {"external_ids": MARKS, "other_config": ()}
         ),
         "Logical_Switch_Port": Table(
-            ("addresses", "dhcpv4_options", "dhcpv6_options", "enabled", "port_security", "tag", "type"),
+            (
+                "addresses",
+                "dhcpv4_options",
+                "dhcpv6_options",
+                "enabled",
+                "parent_name",
+                "port_security",
+                "tag",
+                "tag_request",
+                "type",
+            ),
             {
                 "external_ids": MARKS,
                 "options": (
