@@ -104,8 +104,8 @@ class Node:
     `mac` is that of a host's br0; `bonds` are a host's bonds of several uplinks, and `bridges` the bridges of
     a host or switch that learn MAC addresses. `stopped` are roles of daemons that are not to run.
     `learning` are the bridges whose flows learn MAC addresses.
-    `routers` are the addresses of VPCs that a bare machine has on its network. `leases` are what the guest's own DHCP clients must get, by device; `resolver` are the lines of its
-    resolv.conf.
+    `routers` are the addresses of VPCs that a bare machine has on its network. `leases` are what the guest's
+    own DHCP clients must get, by device; `resolver` are the lines of its resolv.conf.
     """
 
     name: str

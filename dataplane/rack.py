@@ -272,6 +272,18 @@ class Rack:
                 work += [pool.submit(self._forget, node) for node in there]
             _all(work)
 
+    def greet(self) -> None:
+        """Have each bare machine ask for the MAC addresses of the VPCs beside it: so both know each other.
+
+        A VPC's gateway keeps four packets for a neighbour that it still asks for, and drops the rest.
+        """
+        for node in self.inventory.of_kind("machine"):
+            if node.routers:
+                netns.inside(
+                    self.inventory.namespace(node.name),
+                    lambda node=node: stack.provoke_arp(node.routers),  # type: ignore[misc]
+                )
+
     def ask_by_dhcp(self, observed: Observed) -> None:
         """Have the guests that are to get their addresses by DHCP ask for them; the lab must be ready.
 

@@ -13,9 +13,9 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -30,6 +30,7 @@ _IFF_UP = 1
 _SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17
 _RTPROT_BOOT, _RTPROT_STATIC = 3, 4
 _MAIN_TABLE = 254
+_DISCARD = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +211,14 @@ def checksum_in_software(device: str) -> None:
     request = struct.pack("16sP16x", device.encode(), address)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, _SIOCETHTOOL, request)
+
+
+def provoke_arp(addresses: Iterable[IPv4Address]) -> None:
+    """Have the kernel ask for the MAC addresses of these neighbours: a datagram each, to nobody."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for address in addresses:
+            with contextlib.suppress(OSError):
+                sender.sendto(b"", (str(address), _DISCARD))
 
 
 def answer_arp_where_asked() -> None:

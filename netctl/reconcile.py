@@ -110,9 +110,9 @@ def wait_ready(
 ) -> None:
     """Wait until every enabled NIC is bound on its host and every host has all flows installed.
 
-    And until every VPC's gateway is where the intent prefers it, unless the fabric is not `whole`. ChangeError
-    after `limit` seconds, with what is missing. Also removes what hosts that are gone left behind in OVN.
-    Nothing is expected of the nodes that are `silent`.
+    And until every VPC's gateway is where the intent prefers it, unless the fabric is not `whole`.
+    ChangeError after `limit` seconds, with what is missing. Also removes what hosts that are gone left behind
+    in OVN. Nothing is expected of the nodes that are `silent`.
     """
     names = Names(prefix)
     expected = _expected(intent, names, silent)

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 
+NEIGHBOUR_LIMIT = 5.0
+"""Seconds to wait for the bare machines to be known to the VPCs beside them."""
+
 READY_LIMIT = 120.0
 """Seconds until all of a lab's ports must be bound and its flows in."""
 
@@ -364,6 +367,9 @@ def _change(rack: Rack, intent: Intent, desired: State, target: Record, progress
         reconcile.wait_ready(intent, databases, READY_LIMIT, silent=rack.silent, whole=not target.faults)
         rack.warm(observed, changed=bool(changes))
         rack.ask_by_dhcp(observed)
+        if changes and not target.faults:
+            rack.greet()
+            reconcile.wait_neighbours(intent, databases, NEIGHBOUR_LIMIT)
         if changes:
             progress("verifying")
             reconcile.verify(desired, databases)

@@ -7,6 +7,7 @@ from netctl.drivers.readiness import (
     remove_stale_chassis,
     unready_ports,
     wait_for_failover,
+    wait_for_neighbours,
     wait_until_ready,
 )
 
@@ -17,5 +18,6 @@ __all__ = [
     "remove_stale_chassis",
     "unready_ports",
     "wait_for_failover",
+    "wait_for_neighbours",
     "wait_until_ready",
 ]

@@ -5,6 +5,7 @@ Every wait is driven by the databases' own updates; there is no polling and no s
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -152,6 +153,21 @@ def _gateways_missing(southbound: Replica, expected: Expected) -> list[str]:
         for port, node in expected.gateways.items()
         if (there := where.get(f"cr-{port}")) != node
     ]
+
+
+def wait_for_neighbours(databases: Databases, neighbours: Collection[tuple[str, str]], limit: float) -> None:
+    """Wait until routers know the MAC addresses of these neighbours, as (router port, address).
+
+    No error after `limit` seconds: whoever is silent may be so on purpose.
+    """
+    southbound = databases.southbound()
+
+    def unknown() -> set[tuple[str, str]]:
+        known = {(scalar(row, "logical_port"), scalar(row, "ip")) for row in southbound.rows("MAC_Binding")}
+        return set(neighbours) - known
+
+    with contextlib.suppress(ChangeError):
+        run_until([southbound], lambda: not unknown(), limit, lambda: ChangeError("silent neighbours"))
 
 
 def remove_stale_chassis(databases: Databases, chassis: Collection[str]) -> list[str]:

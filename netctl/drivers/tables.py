@@ -130,6 +130,7 @@ SOUTHBOUND = Kind(
         "Chassis": Table(watch=("name", "encaps", "other_config"), key=None),
         "Chassis_Private": Table(watch=("name", "nb_cfg"), key=None),
         "Encap": Table(watch=("ip", "type"), key=None),
+        "MAC_Binding": Table(watch=("ip", "logical_port"), key=None),
         "Port_Binding": Table(watch=("logical_port", "chassis", "type", "up"), key=None),
     },
 )

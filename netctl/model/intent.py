@@ -216,6 +216,16 @@ class Intent:
         """The port of `vm/index`, or of a VM's first NIC when no index is given. KeyError when unknown."""
         return self.ports_by_name[name if "/" in name else f"{name}/0"]
 
+    def gateways_beside(self, machine: Physical) -> list[Gateway]:
+        """The ways out of VPCs over the network that a bare machine is on."""
+        return [
+            way
+            for way in self.gateways
+            if machine.ip is not None
+            and machine.vlan == self.file.subnets[way.subnet].vlan
+            and way.router_ip in machine.ip.network
+        ]
+
     def reaches_fabric(self, host: str, switch: str) -> bool:
         """Whether a host has an uplink in a virtual switch."""
         return any(bridge.switch == switch and bridge.uplinks for bridge in self.hosts[host].bridges)
