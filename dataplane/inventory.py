@@ -178,8 +178,8 @@ def inventory(intent: Intent) -> Inventory:
     for port in intent.ports:
         links.append(
             Link(
-                End(port.host, Device(port.tap, None, port.mtu, up=port.enabled)),
-                End(port.vm, Device(port.guest_device, port.mac, port.mtu, stack=True)),
+                End(port.host, Device(port.tap, None, port.mtu, up=port.enabled, rate=port.rate)),
+                End(port.vm, Device(port.guest_device, port.mac, port.mtu, stack=True, rate=port.rate)),
             )
         )
     for machine in intent.machines.values():

@@ -98,6 +98,7 @@ def add_tap(rows: Rows, port: Port, names: Names) -> Ref:
             "iface-status": "active",
             "vm-id": port.vm,
         },
+        limited=port.rate is not None,
     )
 
 

@@ -177,6 +177,7 @@ def _ports(
                     enabled=nic.link == "up",
                     port_security=nic.port_security,
                     dhcp=nic.ip == "dhcp",
+                    rate=nic.rate,
                 )
             )
     return ports

@@ -95,7 +95,7 @@ class Port:
     """A NIC of a VM with everything decided.
 
     `number` is unique in the lab and stable, and names the tap; `ip` is None where the subnet is
-    unmanaged. `dhcp`: the guest gets it by asking.
+    unmanaged. `dhcp`: the guest gets it by asking. `rate`: bits a second, each way; None: no limit.
     """
 
     vm: str
@@ -113,6 +113,7 @@ class Port:
     enabled: bool = True
     port_security: bool = True
     dhcp: bool = False
+    rate: int | None = None
 
     @property
     def name(self) -> str:

@@ -33,7 +33,7 @@ class Nic(Model):
     mode: NicMode = Field("access", description="A trunk carries more VLANs, tagged.")
     trunked: list[VlanId] = Field(default_factory=list, description="VLANs of a trunk.")
     categories: dict[str, str] = Field(default_factory=dict, description="Categories of this NIC alone.")
-    rate: Rate | None = Field(None, description="Bits a second. Default: no limit.")
+    rate: Rate | None = Field(None, description="Bits a second, each way. Default: no limit.")
     link: Literal["up", "down"] = Field("up", description="The state of its link.")
     chain: Name | None = Field(None, description="A service chain for its traffic.")
     mirror: str | None = Field(None, description="A NIC (vm/1) or uplink (hv1/eth0) to mirror to it.")

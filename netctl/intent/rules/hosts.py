@@ -239,16 +239,21 @@ def uplink_rates(lab: LabFile, findings: Findings) -> None:
     """A link's rate is one that can be kept to."""
     for name, host in lab.hosts.items():
         for nic, definition in (host.nics or {}).items():
-            rate = definition.rate
-            if rate is not None and not LOWEST_RATE <= rate <= HIGHEST_RATE:
-                slow = rate < LOWEST_RATE
-                findings.error(
-                    ("hosts", name, "nics", nic, "rate"),
-                    f"{rate} bits a second is {'less' if slow else 'more'} than a link can be limited to",
-                    f"write {LOWEST_RATE // 1000}kbit or more"
-                    if slow
-                    else f"write {HIGHEST_RATE // 10**9}gbit or less, or leave it out for no limit",
-                )
+            possible_rate(findings, ("hosts", name, "nics", nic, "rate"), definition.rate)
+
+
+def possible_rate(findings: Findings, path: Path_, rate: int | None) -> None:
+    """Adds a problem where a link cannot be limited to a rate."""
+    if rate is None or LOWEST_RATE <= rate <= HIGHEST_RATE:
+        return
+    slow = rate < LOWEST_RATE
+    findings.error(
+        path,
+        f"{rate} bits a second is {'less' if slow else 'more'} than a link can be limited to",
+        f"write {LOWEST_RATE // 1000}kbit or more"
+        if slow
+        else f"write {HIGHEST_RATE // 10**9}gbit or less, or leave it out for no limit",
+    )
 
 
 def uplink_mtu(lab: LabFile, findings: Findings) -> None:

@@ -8,6 +8,7 @@ from netctl.intent import defaults
 from netctl.intent.assignment import hosts_for
 from netctl.intent.findings import Findings
 from netctl.intent.rules.fabric import unreserved_mac
+from netctl.intent.rules.hosts import possible_rate
 from netctl.intent.rules.subnets import SMALLEST, between
 from netctl.intent.source import Path_
 from netctl.model.intent import LabFile
@@ -213,4 +214,11 @@ def macs_differ(lab: LabFile, findings: Findings) -> None:
                 claim("vlan", vlan, nic.mac, f"{name}/{index}", path)
 
 
-RULES = (placement, images, nic_modes, nic_addresses, addresses_differ, macs_differ)
+def nic_rates(lab: LabFile, findings: Findings) -> None:
+    """A NIC's rate is one that can be kept to."""
+    for name, vm in lab.vms.items():
+        for index, nic in enumerate(vm.nics):
+            possible_rate(findings, ("vms", name, "nics", index, "rate"), nic.rate)
+
+
+RULES = (placement, images, nic_modes, nic_addresses, addresses_differ, macs_differ, nic_rates)
