@@ -1,0 +1,194 @@
+"""The labs of one pytest process: brought up when asked for, mended between tests, taken down at the end.
+
+Labs that were there before stay. A lab is one pytest's alone while that runs: it holds an abstract unix
+socket (unix(7)) by the lab's name, which the kernel gives back however the process ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dataplane import store
+from dataplane.store import ROOT
+from netctl.cli import operations
+from netctl.cli.pytest_plugin.files import lab_name, renamed
+from netctl.errors import ChangeError, ConflictError, InputError, NetctlError
+
+_UCRED = struct.Struct("=iII")
+_CLAIM = "\0netctl-pytest-{}"
+
+
+@dataclass(eq=False)
+class Entry:
+    """A lab of this process. `senders`: NICs from which the test before has sent."""
+
+    name: str
+    file: Path
+    path: Path
+    ours: bool
+    claim: socket.socket
+    senders: set[str] = field(default_factory=set)
+
+
+class Pool:
+    """Labs by their files."""
+
+    def __init__(self, worker: str = "", run: str = "") -> None:
+        """No lab yet.
+
+        Args:
+            worker: the pytest-xdist worker's id; "" without.
+            run: what a run of pytest with workers is told by.
+        """
+        self._worker, self._run = worker, run
+        self._entries: dict[Path, Entry] = {}
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
+
+    def take(self, file: Path) -> Entry:
+        """The lab of a file, up and as the file says.
+
+        Raises:
+            InputError: the file is not right.
+            MachineError: not root, or the machine lacks something.
+            ConflictError: somebody else uses the lab.
+            ChangeError: it did not come up.
+        """
+        entry = self._entries.get(file)
+        if entry is not None:
+            _restore(entry)
+            return entry
+        entry = self._entries[file] = self._new(file)
+        try:
+            _heal(entry)
+            operations.up(entry.path, _quiet)
+        except NetctlError as error:
+            if isinstance(error, ConflictError) or entry.name not in store.labs():
+                self._entries.pop(file).claim.close()
+            raise
+        return entry
+
+    def _new(self, file: Path) -> Entry:
+        from netctl import intent as intents
+
+        own = intents.load(file).name
+        name = lab_name(own, self._worker)
+        for entry in self._entries.values():
+            if entry.name == name:
+                raise InputError(
+                    f"{entry.file} and {file} are two files of one lab, {own}",
+                    "Give one of them another `name:`, so that both can be up.",
+                )
+        claim = _claim(name)
+        path = file
+        if name != own:
+            text = f"{renamed(file.read_text(), name).rstrip()}\n{_sign(self._run)}\n"
+            path = Path(self._copies(), f"{name}.yaml")
+            path.write_text(text)
+        return Entry(name, file, path, bool(self._worker) or name not in store.labs(), claim)
+
+    def _copies(self) -> str:
+        if self._directory is None:
+            self._directory = tempfile.TemporaryDirectory(prefix="netctl-pytest-")
+        return self._directory.name
+
+    def close(self) -> list[str]:
+        """Take down the labs that are ours; returns what could not be done, in words."""
+        trouble = []
+        for file, entry in list(self._entries.items()):
+            try:
+                if entry.ours:
+                    operations.down(entry.name, False, _quiet)
+                else:
+                    _restore(entry)
+            except NetctlError as error:
+                trouble.append(f"the lab {entry.name} is not as it should be: {error}")
+            finally:
+                entry.claim.close()
+                del self._entries[file]
+        if self._directory is not None:
+            self._directory.cleanup()
+            self._directory = None
+        return trouble
+
+
+def sweep(run: str) -> list[str]:
+    """Take down the labs that killed workers of a run have left; returns their names."""
+    found = []
+    for record in ROOT.glob("*-gw*/lab.json"):
+        with contextlib.suppress(OSError):
+            if _sign(run) in record.read_text():
+                found.append(record.parent.name)
+    if not found:
+        return []
+    return [name for lab in found for name in operations.down(lab, False, _quiet)]
+
+
+@contextlib.contextmanager
+def named_copy(file: Path, name: str) -> Iterator[Path]:
+    """Within, a file that says the same of the lab of that name; InputError when it is not right."""
+    from netctl import intent as intents
+
+    if intents.load(file).name == name:
+        yield file
+        return
+    with tempfile.TemporaryDirectory(prefix="netctl-pytest-") as directory:
+        copy = Path(directory, file.name)
+        copy.write_text(renamed(file.read_text(), name))
+        yield copy
+
+
+def _sign(run: str) -> str:
+    return f"# brought up by the pytest run {run}"
+
+
+def _heal(entry: Entry) -> None:
+    record = store.read(entry.name)
+    if record is not None and record.faults:
+        operations.heal(entry.name, "all", _quiet)
+
+
+def _restore(entry: Entry) -> None:
+    """Make the lab what its file says, whatever a test did to it."""
+    try:
+        _heal(entry)
+        operations.apply(entry.path, _quiet)
+    except ChangeError:
+        if not entry.ours:
+            raise
+        operations.down(entry.name, False, _quiet)
+        operations.up(entry.path, _quiet)
+
+
+def _claim(name: str) -> socket.socket:
+    address = _CLAIM.format(name)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made.bind(address)
+        made.listen()
+    except OSError as error:
+        made.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise ConflictError(
+            f"another run of pytest uses the lab {name}{_holder(address)}",
+            "Wait until it has ended. Runs with different labs, or the workers of one run, do not meet.",
+        ) from None
+    return made
+
+
+def _holder(address: str) -> str:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.connect(address)
+        pid, _, _ = _UCRED.unpack(asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        return f" (process {pid})"
+    return ""
+
+
+def _quiet(_: str) -> None: ...
