@@ -1,8 +1,9 @@
-"""Run the benchmarks: `python -m bench [up-down] [memory] [compile] [throughput]`, as root."""
+"""Run the benchmarks, all or those that are named: `python -m bench [NAME]...`, as root."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -10,12 +11,13 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from bench import compiling, lifecycle, machine, memory, throughput
+from bench import compiling, lifecycle, machine, memory, reaching, starting, throughput
 from bench.figures import Result, show
 from netctl.errors import NetctlError
 
 RESULTS = machine.HERE / "results.json"
 PIPE_WIDTH = 160
+BENCHMARKS = ("up-down", "memory", "compile", "throughput", "pairs", "starting")
 
 
 def main() -> int:
@@ -32,6 +34,8 @@ def main() -> int:
         "memory": lambda: memory.measure(options.idle_hosts, _progress),
         "compile": lambda: compiling.measure(max(options.runs, 3), _progress),
         "throughput": lambda: throughput.measure(options.streams, options.seconds, _progress),
+        "pairs": lambda: reaching.measure(options.runs, _progress),
+        "starting": lambda: starting.measure(options.runs, _progress),
     }
     results: dict[str, Result] = {}
     console = Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
@@ -46,12 +50,11 @@ def main() -> int:
     except NetctlError as error:
         print(f"bench: {error.message}\n  {error.next_step}", file=sys.stderr)
         return error.exit_code
-    document = machine.dump(
-        {"machine": description, "results": {name: result.to_json() for name, result in results.items()}}
-    )
-    RESULTS.write_text(document + "\n")
+    found = {name: {"machine": description, **result.to_json()} for name, result in results.items()}
+    earlier = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.write_text(machine.dump(earlier | found) + "\n")
     if options.json:
-        print(document)
+        print(machine.dump(found))
     missed = [figure.what for result in results.values() for figure in result.figures if figure.met is False]
     return 1 if options.check and missed else 0
 
@@ -61,21 +64,20 @@ def _options() -> argparse.Namespace:
         prog="python -m bench",
         description="Measure netctl against plain tools, each a ratio taken in one run.",
     )
-    parser.add_argument(
-        "benchmark", nargs="*", help="up-down, memory, compile, throughput; all of them when left out"
-    )
+    parser.add_argument("benchmark", nargs="*", help=f"{', '.join(BENCHMARKS)}; all of them when left out")
     parser.add_argument("--hosts", type=_numbers, default=[2, 8, 32], help="sizes of up-down (2,8,32)")
     parser.add_argument("--idle-hosts", type=_numbers, default=[8, 32], help="sizes of memory (8,32)")
-    parser.add_argument("--runs", type=int, default=3, help="runs of up-down and compile (3)")
+    parser.add_argument(
+        "--runs", type=int, default=3, help="runs of up-down, compile, pairs and starting (3)"
+    )
     parser.add_argument("--streams", type=int, default=8, help="TCP streams per rack and network (8)")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a TCP stream (2)")
-    parser.add_argument("--json", action="store_true", help=f"print JSON only; it is in {RESULTS} anyway")
+    parser.add_argument("--json", action="store_true", help=f"print JSON only; {RESULTS} gets it anyway")
     parser.add_argument("--check", action="store_true", help="exit code 1 when a target is missed")
     options = parser.parse_args()
-    known = ("up-down", "memory", "compile", "throughput")
     for name in options.benchmark:
-        if name not in known:
-            parser.error(f"there is no benchmark {name}: {', '.join(known)}")
+        if name not in BENCHMARKS:
+            parser.error(f"there is no benchmark {name}: {', '.join(BENCHMARKS)}")
     return options
 
 

@@ -37,6 +37,20 @@ def idle(lab: str, hosts: int) -> Document:
     return {"name": lab, "hosts": {f"hv{host}": {} for host in range(1, hosts + 1)}}
 
 
+def flat(lab: str, hosts: int, vms: int) -> Document:
+    """Hosts with VMs each, all in one VLAN."""
+    return {
+        "name": lab,
+        "hosts": {f"hv{host}": {} for host in range(1, hosts + 1)},
+        "subnets": {"vlan": {"type": "vlan", "vlan": 10, "cidr": "10.10.0.0/22"}},
+        "vms": {
+            f"vm{host}-{vm}": {"host": f"hv{host}", "nics": [{"subnet": "vlan"}]}
+            for host in range(1, hosts + 1)
+            for vm in range(vms)
+        },
+    }
+
+
 def pair(lab: str) -> Document:
     """Two hosts; two VMs on a VLAN and two in a VPC, one of each on either host."""
     return {

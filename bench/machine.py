@@ -66,6 +66,13 @@ def run(arguments: Sequence[str | Path], env: Mapping[str, str] | None = None) -
     return done.stdout
 
 
+def timed(arguments: Sequence[str | Path]) -> tuple[str, float]:
+    """What a program prints, and the wall seconds from its start to its end."""
+    began = time.monotonic()
+    said = run(arguments)
+    return said, time.monotonic() - began
+
+
 @contextmanager
 def scratch() -> Iterator[Path]:
     """A directory for run files; short, because the paths of sockets are limited."""
@@ -90,12 +97,16 @@ class Lab:
 
     def __init__(self, document: intents.Document, directory: Path) -> None:
         self.name = str(document["name"])
-        self._file = directory / f"{self.name}.yaml"
-        self._file.write_text(intents.text(document))
+        self.file = directory / f"{self.name}.yaml"
+        self.file.write_text(intents.text(document))
 
     def up(self) -> Timed:
         """`netctl up`, from the start of the process to its end."""
-        return self._timed("up", str(self._file))
+        return self._timed("up", str(self.file))
+
+    def command(self, *arguments: str | Path) -> tuple[str, float]:
+        """A netctl command that must succeed: what it prints, and its wall seconds."""
+        return timed([NETCTL, *arguments])
 
     def ping(self, source: str, target: str) -> None:
         """One packet, and not a second one: ChangeError when it does not come back."""

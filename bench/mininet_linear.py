@@ -1,10 +1,11 @@
 """The reference: start and stop Mininet's `linear,K,N` on Open vSwitch's userspace datapath.
 
-    unshare --net --mount --pid --fork --mount-proc python bench/mininet_linear.py K N DIRECTORY
+    unshare --net --mount --pid --fork --mount-proc python bench/mininet_linear.py K N DIRECTORY [--ping-all]
 
 Run it in namespaces of its own, as above: Mininet puts its switches and their links into the namespace
 that it runs in. No netctl code is used. The programs of Open vSwitch and `mnexec` must be in the PATH, their
-schema in OVS_PKGDATADIR; DIRECTORY must be empty. Prints one line of JSON: seconds to start and to stop.
+schema in OVS_PKGDATADIR; DIRECTORY must be empty. Prints one line of JSON: seconds to start and to stop, and
+with --ping-all those of Mininet's pingAll() in between: one ping for each ordered pair of hosts.
 
 What is timed is Mininet's own work in a running Python, with an Open vSwitch that runs already: starting
 Python, importing Mininet and starting ovsdb-server and ovs-vswitchd is not counted against it.
@@ -72,10 +73,17 @@ def main() -> None:
     heard = net.hosts[0].cmd("ping -c 1 -W 5 ", net.hosts[-1].IP())
     if "1 received" not in heard:
         sys.exit(f"Mininet's first and last host do not reach each other: {heard}")
+    times = {"start": started - began}
+    if sys.argv[4:] == ["--ping-all"]:
+        pinging = time.monotonic()
+        lost = net.pingAll()
+        times["ping_all"] = time.monotonic() - pinging
+        if lost:
+            sys.exit(f"Mininet's pingAll lost {lost} % of its pings")
     stopping = time.monotonic()
     net.stop()
-    stopped = time.monotonic()
-    print(json.dumps({"start": started - began, "stop": stopped - stopping}))
+    times["stop"] = time.monotonic() - stopping
+    print(json.dumps(times))
 
 
 if __name__ == "__main__":

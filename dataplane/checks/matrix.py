@@ -68,15 +68,15 @@ def matrix(
 
 def _tried(intent: Intent, lab: str, protocol: str, port: int, nodes: Sequence[str] | None) -> list[Reach]:
     with Session(intent, lab) as session:
-        pairs = list(itertools.permutations(_chosen(intent, session.places, nodes), 2))
+        chosen = _chosen(intent, session.places, nodes)
         flights = {
             (one, other): session.flight(one, Target(other.name, other.ip, {other: None}), protocol, port)
-            for one, other in pairs
+            for one, other in itertools.permutations(chosen, 2)
             if other.ip is not None and not _obstacle(one, other)
         }
         session.fly(list(flights.values()))
     found = []
-    for pair in pairs:
+    for pair in itertools.permutations(chosen, 2):
         one, other = pair
         if pair not in flights:
             found.append(Reach(one.name, other.name, None, None, _obstacle(one, other)))
