@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Tag
@@ -56,6 +57,25 @@ Selector = Annotated[
 ]
 """Categories that a VM must all have (a list of values: any of them), or `all:`, `any:`, `not:` of
 selectors."""
+
+
+def selects(selector: Mapping[str, Any], categories: Mapping[str, str]) -> bool:
+    """Whether somebody with these categories is selected: by all keys at once."""
+    for key, wanted in selector.items():
+        if key == "all":
+            fits = all(selects(part, categories) for part in wanted)
+        elif key == "any":
+            fits = any(selects(part, categories) for part in wanted)
+        elif key == "not":
+            fits = not selects(wanted, categories)
+        elif isinstance(wanted, list):
+            fits = categories.get(key) in wanted
+        else:
+            fits = categories.get(key) == wanted
+        if not fits:
+            return False
+    return True
+
 
 Service = Annotated[str, Says("a service, or a service group")]
 """`tcp/80`, `udp/5000-5010`, `icmp`, `icmp/8`, a bare protocol, or a service group."""

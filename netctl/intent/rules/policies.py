@@ -8,7 +8,7 @@ from typing import Any
 from netctl.intent.findings import Findings
 from netctl.intent.source import Path_
 from netctl.model.intent import LabFile
-from netctl.model.policy import Policy
+from netctl.model.policy import Policy, selects
 
 
 def what_the_type_needs(lab: LabFile, findings: Findings) -> None:
@@ -80,24 +80,6 @@ def _selectors(policy: Policy, path: Path_) -> Iterator[tuple[Path_, dict[str, A
     for index, out in enumerate(policy.outbound or ()):
         if isinstance(out.to, dict):
             yield (*path, "outbound", index, "to"), out.to, False
-
-
-def selects(selector: dict[str, Any], categories: dict[str, str]) -> bool:
-    """Whether somebody with these categories is selected: by all keys at once."""
-    for key, wanted in selector.items():
-        if key == "all":
-            fits = all(selects(part, categories) for part in wanted)
-        elif key == "any":
-            fits = any(selects(part, categories) for part in wanted)
-        elif key == "not":
-            fits = not selects(wanted, categories)
-        elif isinstance(wanted, list):
-            fits = categories.get(key) in wanted
-        else:
-            fits = categories.get(key) == wanted
-        if not fits:
-            return False
-    return True
 
 
 def _keys(selector: dict[str, Any]) -> Iterator[str]:
