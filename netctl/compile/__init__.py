@@ -6,7 +6,7 @@ whose function adds its rows to `Rows` and its flows to `FlowSet`; `compile_inte
 
 from __future__ import annotations
 
-from netctl.compile import fabric, hosts, mlag, subnets, vpcs
+from netctl.compile import fabric, hosts, mlag, policies, subnets, vpcs
 from netctl.compile.flows import FlowSet
 from netctl.compile.names import Names
 from netctl.compile.rows import Rows
@@ -33,6 +33,7 @@ def compile_intent(
     northbound = Rows(intent.name)
     subnets.compile_subnets(intent, names, northbound)
     vpcs.compile_vpcs(intent, names, northbound)
+    policies.compile_policies(intent, names, northbound)
     nodes = {}
     programs = {}
     for host in intent.hosts.values():

@@ -13,7 +13,9 @@ separators; names of the intent have none of them.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from hashlib import sha256
 
 from netctl.model.intent import Port
 
@@ -67,3 +69,9 @@ class Names:
     def chassis(self, host: str) -> str:
         """The chassis of a host, its `system-id`."""
         return f"{self.prefix}{host}"
+
+    def identifier(self, words: str) -> str:
+        """A port group or address set for what these words say, as OVN's expressions can name it."""
+        readable = re.sub(r"[^A-Za-z0-9]+", "_", f"{self.prefix}{words}").strip("_")[:48]
+        digest = sha256(f"{self.prefix}{words}".encode()).hexdigest()[:10]
+        return f"{readable}_{digest}"

@@ -160,10 +160,18 @@ class Directory:
         port = self.ports[nic]
         if self.space(nic) == space:
             return [*([port.ip] if port.ip else []), *self._floating.get(port.name, ())]
+        if space in self._closed:
+            return []
         inner = self._networks_in(space)
         return [
             address for address in self._outside(port) if not any(address in network for network in inner)
         ]
+
+    @cached_property
+    def _closed(self) -> frozenset[str]:
+        """The VPCs without a way out."""
+        open_ = {way.vpc for way in self._intent.gateways}
+        return frozenset(f"vpc {vpc}" for vpc in self.file.vpcs if vpc not in open_)
 
     def _outside(self, port: Port) -> list[IPv4Address]:
         """The addresses of a NIC outside of its own space."""

@@ -21,6 +21,7 @@ class Rows:
         table: str,
         name: str,
         why: str,
+        /,
         *,
         external_ids: Mapping[str, str] | None = None,
         **columns: Value | None,
@@ -31,7 +32,7 @@ class Rows:
             marks = self._marks[why] = {OWNER_KEY: self._owner, WHY_KEY: why}
         return self._put(table, name, why, columns, {**external_ids, **marks} if external_ids else marks)
 
-    def add_unnamed(self, table: str, name: str, why: str, **columns: Value | None) -> Ref:
+    def add_unnamed(self, table: str, name: str, why: str, /, **columns: Value | None) -> Ref:
         """Add a row with our mark to a table without names: external_ids keep it (NAT rows, routes, ...)."""
         return self.add(table, name, why, external_ids={NAME_KEY: name}, **columns)
 

@@ -99,6 +99,13 @@ NORTHBOUND = Kind(
             ("enabled", "ha_chassis_group", "ipv6_ra_configs", "mac", "networks"),
             {"external_ids": MARKS, "options": ("gateway_mtu",)},
         ),
+        "Port_Group": Table(("acls", "ports"), {"external_ids": MARKS}),
+        "ACL": unnamed(
+            "action", "direction", "log", "match", "meter", "name", "priority", "severity", "tier"
+        ),
+        "Address_Set": Table(("addresses",), {"external_ids": MARKS}),
+        "Meter": Table(("bands", "fair", "unit"), {"external_ids": MARKS}),
+        "Meter_Band": unnamed("action", "burst_size", "rate"),
         "HA_Chassis_Group": Table(("ha_chassis",), {"external_ids": MARKS}),
         "HA_Chassis": unnamed("chassis_name", "priority"),
         "NAT": unnamed(

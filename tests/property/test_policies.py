@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from ipaddress import IPv4Address, ip_network
-from pathlib import Path
 from typing import Any
 
 import yaml
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from policy_sets import ADDRESS_GROUPS, SERVICE_GROUPS, categories, policy_sets
-
 from netctl.compile.policies_peers import Directory, _prefixes, _without
 from netctl.compile.policies_rules import Direction, Rule, ordered_rules
 from netctl.compile.policies_verdict import Packet, verdict
 from netctl.intent import loads
+from tests.property.policy_sets import ADDRESS_GROUPS, SERVICE_GROUPS, categories, policy_sets
 
 EXAMPLES = max(1, int(os.environ.get("NETCTL_EXAMPLES", "600")) // 4)
 examples = settings(
