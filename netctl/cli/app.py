@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from netctl import __version__
-from netctl.cli import bond, capture, checks, faults, graph, inside, lab, machine, matrix, output, status
+from netctl.cli import bond, capture, checks, faults, graph, inside, lab, machine, matrix, output, status, trace
 from netctl.errors import Bug, InputError, MachineError, NetctlError
 
 INTERRUPTED = 130
@@ -54,7 +54,7 @@ def _options(
     output.Options.verbose = verbose
 
 
-for module in (lab, status, bond, faults, inside, checks, matrix, capture, graph, machine):
+for module in (lab, status, bond, faults, inside, checks, trace, matrix, capture, graph, machine):
     module.register(app)
 
 

@@ -1,0 +1,110 @@
+"""One Open vSwitch asked what it would do with a packet: `ofproto/trace` and `dpif/show` (ovs-vswitchd(8)).
+
+Nothing is sent and nothing is learned: `-generate` is never asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from dataplane import daemons
+from dataplane.daemons import Runner
+
+_BRIDGE = re.compile(r"^  (\S+):$")
+_PORT = re.compile(r"^    (\S+) (\d+)/(\d+|none): \((\S+?)(?::\s*(.*))?\)$")
+_HEADING = re.compile(r'^\s*bridge\("(.+)"\)$')
+_RULE = re.compile(
+    r"^\s*(\d+)\. (?:(?P<match>.*?), )?(?:priority (?P<priority>\d+)(?:, cookie (?P<cookie>0x[0-9a-f]+))?"
+    r"|(?P<none>No match\.))$"
+)
+_NOTE = re.compile(r"^\s*(?:->|>>) (.*)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port of a bridge; `datapath` is its number there, None for a patch port."""
+
+    bridge: str
+    name: str
+    datapath: int | None
+    kind: str
+    options: str
+
+
+@dataclass(slots=True)
+class Rule:
+    """A flow that the packet met, with what was said about its actions."""
+
+    bridge: str
+    table: int
+    match: str
+    priority: int
+    cookie: int
+    actions: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """The rules that a packet met in their order, and the datapath's actions, a text for each passage."""
+
+    rules: tuple[Rule, ...]
+    actions: tuple[str, ...]
+
+    @property
+    def bridges(self) -> list[str]:
+        """The bridges in the order that the packet came to them."""
+        return list(dict.fromkeys(rule.bridge for rule in self.rules))
+
+
+def ports(runner: Runner, node: str) -> list[Port]:
+    """The ports of all bridges of a node. ChangeError when its ovs-vswitchd does not answer."""
+    return read_ports(runner.ask(node, daemons.VSWITCHD, "dpif/show"))
+
+
+def read_ports(text: str) -> list[Port]:
+    """The ports in what `dpif/show` printed."""
+    found, bridge = [], ""
+    for line in text.splitlines():
+        heading = _BRIDGE.match(line)
+        port = _PORT.match(line)
+        if heading:
+            bridge = heading[1]
+        elif port:
+            number = None if port[3] == "none" else int(port[3])
+            found.append(Port(bridge, port[1], number, port[4], port[5] or ""))
+    return found
+
+
+def trace(runner: Runner, node: str, bridge: str, flow: str) -> Traced:
+    """What a bridge does with a flow. ChangeError when the switch does not answer or does not take it."""
+    return read(runner.ask(node, daemons.VSWITCHD, "ofproto/trace", bridge, flow))
+
+
+def read(text: str) -> Traced:
+    """What ofproto/trace printed."""
+    rules: list[Rule] = []
+    actions: list[str] = []
+    bridge = ""
+    for line in text.splitlines():
+        heading, rule, note = _HEADING.match(line), _RULE.match(line), _NOTE.match(line)
+        if heading:
+            bridge = heading[1]
+        elif line.startswith("Datapath actions: "):
+            actions.append(line.removeprefix("Datapath actions: "))
+        elif rule:
+            rules.append(
+                Rule(
+                    bridge,
+                    int(rule[1]),
+                    rule["match"] or "",
+                    int(rule["priority"] or -1),
+                    int(rule["cookie"] or "0", 16),
+                )
+            )
+        elif note and rules:
+            rules[-1].notes.append(note[1])
+        elif rules and line.startswith(" ") and line.strip():
+            rules[-1].actions.append(line.strip())
+    return Traced(tuple(rules), tuple(actions))
