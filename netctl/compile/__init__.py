@@ -9,6 +9,7 @@ from __future__ import annotations
 from netctl.compile import fabric, hosts, mlag, policies, subnets, vpcs
 from netctl.compile.flows import FlowSet
 from netctl.compile.names import Names
+from netctl.compile.policies_rules import Policing
 from netctl.compile.rows import Rows
 from netctl.model.collector import paused
 from netctl.model.intent import Intent
@@ -31,14 +32,15 @@ def compile_intent(
     """
     names = Names(prefix)
     northbound = Rows(intent.name)
+    policing = Policing.of(intent)
     subnets.compile_subnets(intent, names, northbound)
     vpcs.compile_vpcs(intent, names, northbound)
-    policies.compile_policies(intent, names, northbound)
+    policies.compile_policies(intent, policing, names, northbound)
     nodes = {}
     programs = {}
     for host in intent.hosts.values():
         rows, flows = Rows(intent.name), FlowSet(intent.name)
-        hosts.compile_host(intent, host, names, southbound, datapath, rows, flows)
+        hosts.compile_host(intent, host, policing, names, southbound, datapath, rows, flows)
         nodes[host.name] = rows.database()
         programs[host.name] = flows.flows()
     for switch in intent.switches:

@@ -4,7 +4,8 @@ A frame of a VM goes up through br.microseg and br.nf even when its receiver is 
 it back down then. What belongs to the frame on its way:
 
 - its VLAN, in its tag: between bridges every frame has one, so that patch ports may clear everything else;
-- the port of br0.local that it came in by, in pkt_mark, which patch ports keep: nothing is sent back to it.
+- the port of br0.local that it came in by, in pkt_mark, which patch ports keep: nothing is sent back to it;
+- where there are policies, the NIC that it is from or for, in pkt_mark's upper half.
 
 br0.local and br.nf learn MAC addresses as a switch does: from the frames that pass.
 """
@@ -16,6 +17,8 @@ from collections.abc import Callable
 from netctl.compile.bridges import add_bridge, add_patch, add_tap
 from netctl.compile.flows import GROUP_ADDRESS, LINK_LOCAL, TAGGED, UNTAGGED, FlowSet, Pipeline
 from netctl.compile.names import Names
+from netctl.compile.policies_basic import ALL_OPEN, MICROSEG, compile_policies
+from netctl.compile.policies_rules import Policing
 from netctl.compile.rows import Rows
 from netctl.model import basic
 from netctl.model.flow import learned_cookie
@@ -38,7 +41,8 @@ LOCAL = Pipeline(
         "security": "senders may use their own addresses only",
         "addressing": "what the address management answers itself (none yet)",
         "learning": "which NIC a MAC address is behind; then with its tag up to br.microseg",
-        "return": "frames from br.microseg: where they came in, their VLAN (reg2), and away with their tag",
+        "return": "frames from br.microseg: where they came in, their VLAN (reg2), and away with their tag; "
+        "those that are for some NICs only (reg4, or reg0)",
         "destination": "the NIC that it is for (reg0), if known",
         "delivery": "to that NIC, if it is on this VLAN",
         "flooding": "to all NICs of the VLAN but the sender's",
@@ -46,9 +50,6 @@ LOCAL = Pipeline(
     }
 )
 """br0.local."""
-
-MICROSEG = Pipeline({"policies": "security policies (none yet)"})
-"""br.microseg."""
 
 NETWORK_FUNCTIONS = Pipeline(
     {
@@ -71,13 +72,20 @@ PRESENT = 0x1000
 
 MARK_PORT = "move:NXM_OF_IN_PORT[]->NXM_NX_PKT_MARK[0..15]"
 RESTORE_PORT = "move:NXM_NX_PKT_MARK[0..15]->NXM_OF_IN_PORT[]"
+TELL_NIC = "move:NXM_NX_REG1[0..15]->NXM_NX_PKT_MARK[16..31]"
 CLEAR_MARK = "set_field:0->pkt_mark"
 FORGET_PORT = "set_field:0->in_port"
 """Lets a frame leave by the port that it came in by."""
 
 
 def compile_basic(
-    intent: Intent, host: Hypervisor, names: Names, datapath: str, rows: Rows, flows: FlowSet
+    intent: Intent,
+    host: Hypervisor,
+    policing: Policing,
+    names: Names,
+    datapath: str,
+    rows: Rows,
+    flows: FlowSet,
 ) -> tuple[list[Ref], dict[str, Ref]]:
     """The bridges of VLAN basic subnets on a host, with their flows.
 
@@ -88,6 +96,7 @@ def compile_basic(
         return [], {}
     why = f"host {host.name}"
     learned = f"cookie={learned_cookie(intent.name):#x}"
+    policed = compile_policies(intent, host, policing, flows)
     microseg: list[Ref] = []
     network_functions: list[Ref] = []
     bridges: list[Ref] = []
@@ -111,8 +120,9 @@ def compile_basic(
         ends[uplink] = patch(second, first, _vlans(intent, host, switch))
 
         enabled = [port for port in ports if port.enabled]
-        _local_flows(intent, switch, enabled, learned, flows, why)
-        _microseg_flows(number, flows, why)
+        _local_flows(intent, switch, enabled, policed, learned, flows, why)
+        if policed is None:
+            _open_microseg_flows(number, flows, why)
         _network_function_flows(number, learned, flows, why)
     _shared_flows(learned, flows, why)
     bridges.append(_bridge(rows, host, basic.MICROSEG, 0xFE, datapath, microseg))
@@ -154,7 +164,13 @@ def carried(intent: Intent, port: Port) -> tuple[int, tuple[int, ...]]:
 
 
 def _local_flows(
-    intent: Intent, switch: UplinkBridge, ports: list[Port], learned: str, flows: FlowSet, why: str
+    intent: Intent,
+    switch: UplinkBridge,
+    ports: list[Port],
+    policed: frozenset[int] | None,
+    learned: str,
+    flows: FlowSet,
+    why: str,
 ) -> None:
     bridge = basic.local(switch)
     up = basic.up(bridge)
@@ -174,6 +190,7 @@ def _local_flows(
         f"learn(table={LOCAL['learned']},hard_timeout={AGEING},priority=100,{learned},limit={MOST_LEARNED},"
         "NXM_NX_REG2[0..11],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],load:NXM_NX_REG1[]->NXM_NX_REG0[])",
         *PUT_TAG,
+        *([TELL_NIC] if policed is not None else []),
         f"output:{up}",
     )
     add("return", 0, (TAGGED,), RESTORE_PORT, CLEAR_MARK, KEEP_TAG, "pop_vlan", LOCAL.goto("destination"))
@@ -218,10 +235,43 @@ def _local_flows(
             actions = (LOCAL.goto("addressing"),) if passes else ()
             add("security", priority, (f"reg1={port.number:#x}", *match), *actions, why=reason)
     for vlan in sorted({*untagged, *tagged}):
-        out = [f"output:{port.tap}" for port in _in_order(untagged.get(vlan, []))]
-        if vlan in tagged:
-            out += [*PUT_TAG, *(f"output:{port.tap}" for port in _in_order(tagged[vlan]))]
+        out = _flood(untagged.get(vlan, []), tagged.get(vlan, []))
         add("flooding", 100, (_on(vlan),), *out)
+    if policed is not None:
+        _policed_flows(ports, policed, untagged, tagged, add)
+
+
+def _flood(untagged: list[Port], tagged: list[Port]) -> list[str]:
+    """The actions that send a frame to these NICs."""
+    out = [f"output:{port.tap}" for port in _in_order(untagged)]
+    return [*out, *PUT_TAG, *(f"output:{port.tap}" for port in _in_order(tagged))] if tagged else out
+
+
+def _policed_flows(
+    ports: list[Port],
+    policed: frozenset[int],
+    untagged: dict[int, list[Port]],
+    tagged: dict[int, list[Port]],
+    add: Callable[..., None],
+) -> None:
+    """Frames that br.microseg has judged for each NIC apart (netctl.compile.policies_basic)."""
+    arrive = (RESTORE_PORT, CLEAR_MARK, KEEP_TAG, "pop_vlan")
+    all_open = f"pkt_mark={ALL_OPEN << 16:#x}/0xffff0000"
+    add("return", 100, (TAGGED, all_open), *arrive, "set_field:0x1->reg4", LOCAL.goto("destination"))
+    for port in ports:
+        if port.number not in policed:
+            continue
+        nic, only = f"{port.number:#x}", f"pkt_mark={port.number << 16:#x}/0xffff0000"
+        why = f"vm {port.vm}"
+        to = f"set_field:{nic}->reg0"
+        add("return", 100, (TAGGED, only), *arrive, to, LOCAL.goto("delivery"), why=why)
+        add("delivery", 110, (f"reg0={nic}", "reg4=0x1"), why=why)
+    for vlan in sorted({*untagged, *tagged}):
+        left = (
+            [port for port in found.get(vlan, []) if port.number not in policed]
+            for found in (untagged, tagged)
+        )
+        add("flooding", 110, ("reg4=0x1", _on(vlan)), *_flood(*left))
 
 
 def _on(vlan: int) -> str:
@@ -269,10 +319,13 @@ def _security(port: Port, native: int, trunk: bool) -> list[tuple[int, tuple[str
 # --- br.microseg -------------------------------------------------------------------------------------------
 
 
-def _microseg_flows(number: int, flows: FlowSet, why: str) -> None:
+def _open_microseg_flows(number: int, flows: FlowSet, why: str) -> None:
+    """Without policies everything passes."""
     up, down = basic.up(basic.MICROSEG, number), basic.down(basic.MICROSEG, number)
     for source, target in ((down, up), (up, down)):
-        flows.add(basic.MICROSEG, MICROSEG["policies"], 0, (f"in_port={source}",), (f"output:{target}",), why)
+        flows.add(
+            basic.MICROSEG, MICROSEG["admission"], 0, (f"in_port={source}",), (f"output:{target}",), why
+        )
 
 
 # --- br.nf -------------------------------------------------------------------------------------------------

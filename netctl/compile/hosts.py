@@ -12,6 +12,7 @@ from netctl.compile.basic import compile_basic
 from netctl.compile.bridges import VLAN_LIMIT, add_bridge, add_port, add_tap, leave_rates_alone
 from netctl.compile.flows import FlowSet
 from netctl.compile.names import Names
+from netctl.compile.policies_rules import Policing
 from netctl.compile.rows import Rows, refs
 from netctl.compile.subnets import OVN_TYPES
 from netctl.model.devices import INTEGRATION_BRIDGE
@@ -35,6 +36,7 @@ more than learning late that it is lost.
 def compile_host(
     intent: Intent,
     host: Hypervisor,
+    policing: Policing,
     names: Names,
     southbound: str,
     datapath: str,
@@ -43,7 +45,7 @@ def compile_host(
 ) -> None:
     """All rows and flows of a host."""
     why = f"host {host.name}"
-    basic, ends = compile_basic(intent, host, names, datapath, rows, flows)
+    basic, ends = compile_basic(intent, host, policing, names, datapath, rows, flows)
     bridges = [_integration_bridge(intent, host, names, datapath, rows), *basic]
     bridges += [
         _uplink_bridge(host, bridge, ends.get(bridge.bridge), datapath, rows) for bridge in host.bridges

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 from netctl.compile.names import Names
 from netctl.compile.policies_match import at, of_services, with_peers
-from netctl.compile.policies_peers import Directory, Peers
-from netctl.compile.policies_rules import DIRECTIONS, Direction, Rule, ordered_rules
+from netctl.compile.policies_peers import Peers
+from netctl.compile.policies_rules import DIRECTIONS, Direction, Policing, Rule
 from netctl.compile.rows import Rows, refs
 from netctl.compile.subnets import OVN_TYPES
 from netctl.model.intent import Intent
@@ -44,24 +44,19 @@ _ACTIONS = {"allow": "allow-related", "reject": "reject", "drop": "drop"}
 _OVN_DIRECTIONS = {"outbound": "from-lport", "inbound": "to-lport"}
 
 
-def compile_policies(intent: Intent, names: Names, rows: Rows) -> None:
+def compile_policies(intent: Intent, policing: Policing, names: Names, rows: Rows) -> None:
     """All rows of the policies; none where none is in force on a subnet that OVN carries."""
-    there = Directory(intent)
     carried = frozenset(
         number
-        for number, port in enumerate(there.ports)
+        for number, port in enumerate(intent.ports)
         if intent.file.subnets[port.subnet].type in OVN_TYPES
     )
-    lists = {
-        space: [rule for rule in rules if rule.group.nics & carried]
-        for space, rules in ordered_rules(intent, there).items()
-    }
-    every = [rule for rules in lists.values() for rule in rules]
-    if not every:
+    here = policing.among(carried)
+    if not here.lists:
         return
-    tiers = any(rule.monitored and rule.stage == 0 for rule in every)
-    compiler = _Compiler(intent, there, carried, names, rows, int(tiers))
-    for space, rules in lists.items():
+    tiers = any(rule.monitored and rule.stage == 0 for rule in here.rules)
+    compiler = _Compiler(intent, carried, names, rows, int(tiers))
+    for space, rules in here.lists.items():
         for rule in rules:
             compiler.add(space, rule)
     compiler.add_always()
@@ -83,13 +78,12 @@ class _Compiler:
     def __init__(
         self,
         intent: Intent,
-        there: Directory,
         carried: frozenset[int],
         names: Names,
         rows: Rows,
         last_tier: int,
     ) -> None:
-        self._intent, self._there, self._carried = intent, there, carried
+        self._intent, self._carried = intent, carried
         self._names, self._rows, self._last_tier = names, rows, last_tier
         self._groups: dict[str, _Group] = {}
         self._sets: dict[tuple[str, str], tuple[str | None, str | None]] = {}
@@ -97,7 +91,7 @@ class _Compiler:
 
     def add(self, space: str, rule: Rule) -> None:
         """The ACLs of a rule."""
-        group = self._group(f"{space} {rule.group.key}", rule.group.nics & self._carried)
+        group = self._group(f"{space} {rule.group.key}", rule.group.nics)
         terms = [
             at(group, rule.direction),
             *with_peers(rule.peers, rule.direction, *self._address_sets(space, rule.peers)),
@@ -110,10 +104,7 @@ class _Compiler:
         action = _ACTIONS[rule.outcome]
         if rule.monitored:
             action = "allow-related" if rule.stage else "pass"
-        index = rule.path[-1] if isinstance(rule.path[-1], int) else BAND_WIDTH
-        priority = (
-            FIRST_BAND - BAND_WIDTH * (rule.band + 1) + BAND_WIDTH - 2 * min(index, BAND_WIDTH // 2 - 1)
-        )
+        priority = FIRST_BAND - BAND_WIDTH * rule.band - 2 * rule.place
         tier = self._last_tier if rule.stage else 0
         if rule.log and action in ("allow-related", "pass"):
             # A connection once, not every packet of it.
@@ -145,7 +136,7 @@ class _Compiler:
                 self._last_tier,
             )
         subnets = self._intent.file.subnets
-        asking = frozenset(nic for nic in self._carried if subnets[self._there.ports[nic].subnet].dhcp)
+        asking = frozenset(nic for nic in self._carried if subnets[self._intent.ports[nic].subnet].dhcp)
         servers = {str(subnet.dhcp_address) for subnet in subnets.values() if subnet.dhcp}
         if asking:
             group = self._group("NICs with DHCP", asking)
@@ -181,7 +172,7 @@ class _Compiler:
 
     def _ports(self, nic: int) -> list[str]:
         """The logical switch ports of a NIC: of a trunk those of its other VLANs too."""
-        port = self._there.ports[nic]
+        port = self._intent.ports[nic]
         native = self._intent.file.subnets[port.subnet].vlan
         trunked = sorted({*port.trunked} - {native}) if port.mode == "trunk" else []
         return [self._names.nic(port), *(self._names.trunked(port, vlan) for vlan in trunked)]

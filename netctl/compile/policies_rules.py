@@ -18,7 +18,7 @@ All rules of a band do the same, so their order among each other means nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Literal
 
@@ -55,6 +55,8 @@ class Band(IntEnum):
     WATCHED_REJECT = 15
     WATCHED_DROP = 16
 
+
+LAST_PLACE = 400
 
 STAGE_1 = Band.SHARED_SERVICE_PEER
 """The first band of stage 1."""
@@ -97,6 +99,12 @@ class Rule:
         return int(self.band >= STAGE_1)
 
     @property
+    def place(self) -> int:
+        """Its place among its policy's rules of the band, the lower the earlier; at LAST_PLACE all others."""
+        last = self.path[-1]
+        return min(last, LAST_PLACE) if isinstance(last, int) else LAST_PLACE
+
+    @property
     def why(self) -> str:
         """Which rule of the file it comes from, such as `policy app inbound 0`."""
         return " ".join(("policy", *map(str, self.path[1:])))
@@ -123,6 +131,38 @@ _WATCHED_QUARANTINE = _Bands(
     Band.WATCHED_QUARANTINE_DROP,
     Band.WATCHED_QUARANTINE_PEER,
 )
+
+
+@dataclass(frozen=True)
+class Policing:
+    """The policies of an intent, resolved: who is who, and the ordered list of each space that has one."""
+
+    directory: Directory
+    lists: Mapping[str, Sequence[Rule]]
+
+    @classmethod
+    def of(cls, intent: Intent) -> Policing:
+        """The policies of an intent."""
+        directory = Directory(intent)
+        return cls(directory, ordered_rules(intent, directory))
+
+    def among(self, nics: frozenset[int]) -> Policing:
+        """The rules that are for some of these NICs, and for them only."""
+        lists = {
+            space: [
+                replace(rule, group=replace(rule.group, nics=rule.group.nics & nics))
+                for rule in rules
+                if rule.group.nics & nics
+            ]
+            for space, rules in self.lists.items()
+        }
+        return Policing(self.directory, {space: rules for space, rules in lists.items() if rules})
+
+    @property
+    def rules(self) -> Iterator[Rule]:
+        """The rules of all spaces."""
+        for rules in self.lists.values():
+            yield from rules
 
 
 def in_force(intent: Intent) -> Mapping[str, Policy]:

@@ -169,7 +169,7 @@ def _of_policy(name: str, policy: Policy, end: _End, there: Directory) -> Said |
         if intra == "allow":
             return "allow", path
         if isinstance(intra, IntraServices) and _served(intra.services, end, there):
-            return "allow", path
+            return "allow", (*path, "services")
         return "drop", path
     if not restricts(policy, end.direction):
         return None
