@@ -18,7 +18,7 @@ from typing import Any
 
 from pyroute2 import IPRoute
 
-from dataplane import buffers, daemons, leases, netns, processes, rstp, shaping, stack, store, tables
+from dataplane import bonds, buffers, daemons, leases, netns, processes, rstp, shaping, stack, store, tables
 from dataplane.bonds import Bond, bond
 from dataplane.daemons import Daemon, Runner
 from dataplane.engine import Engine
@@ -40,6 +40,9 @@ DEVICE_LIMIT = 30.0
 
 _SWITCHING = {daemons.OVSDB.role, daemons.VSWITCHD.role}
 """Daemons without which a node neither takes configuration nor forwards."""
+
+NEIGHBOUR_AGE = 3600
+"""Seconds that a tunnel's neighbour is remembered without traffic, the most that OVS takes; by default 900."""
 
 MEMBER_LIMIT = 5.0
 """Seconds that a bond may take to use an uplink with carrier again; LACP takes three of them at most."""
@@ -259,7 +262,7 @@ class Rack:
         there = [node for node in self.inventory.of_kind("host", "switch") if not node.stopped & _SWITCHING]
         with _pool() as pool:
             _all(
-                [pool.submit(self._settle_bonds, node, observed) for node in there if node.bonds]
+                [pool.submit(self._settle_bonds, node, observed, changed) for node in there if node.bonds]
                 + [
                     pool.submit(rstp.settle, self.runner, node.name)
                     for node in there
@@ -301,6 +304,14 @@ class Rack:
         if late and not any(node.stopped for node in self.inventory.nodes.values()):
             raise ChangeError("; ".join(late[:5]), "`netctl status` shows what runs.")
 
+    def warm_tunnels(self) -> None:
+        """Tell the hosts each other's MAC addresses again: in a lab at rest they are forgotten after an hour."""
+        hosts = [node for node in self.inventory.of_kind("host") if "br0" in node.addresses]
+        with _pool() as pool:
+            _all(
+                [pool.submit(self._warm_host, node, hosts) for node in hosts if not node.stopped & _SWITCHING]
+            )
+
     def break_down(self, observed: Observed) -> None:
         """Stop the daemons and set the devices up or down that differ in what was observed; nothing else.
 
@@ -321,7 +332,11 @@ class Rack:
                 )
                 changed |= {(node, device.name) for device, _ in work}
         for switch, ports in self._dead_ports(changed).items():
-            tables.forget(self.runner, switch, devices.SWITCH_BRIDGE, ports)
+            learning = self.inventory.nodes[switch].learning
+            if learning:
+                tables.forget_learned(self.runner, switch, learning)
+            else:
+                tables.forget(self.runner, switch, devices.SWITCH_BRIDGE, ports)
 
     def _dead_ports(self, changed: set[tuple[str, str]]) -> dict[str, set[str]]:
         """Ports that lost their carrier with a change of these devices, by the switch that notices it."""
@@ -495,13 +510,19 @@ class Rack:
 
         netns.inside(self.inventory.namespace(node.name), configure)
 
-    def _settle_bonds(self, node: Node, observed: Observed) -> None:
-        """Wait until each bond has an active member; on a host that just started that is the first uplink."""
+    def _settle_bonds(self, node: Node, observed: Observed, changed: bool) -> None:
+        """Wait until each bond has an active member; on a host that just started that is the first uplink.
+
+        One with LACP has all of its members then, each with its part of the hashes.
+        """
         fresh = daemons.VSWITCHD.role not in daemons.roles_of(observed.running.get(node.name, ()))
         for name, uplinks in node.bonds.items():
             state = self._await_bond(node.name, name)
             if fresh and state.running in ("active-backup", "balance-slb") and state.active != uplinks[0]:
                 self._ask_switch(node.name, "bond/set-active-member", name, uplinks[0])
+            if changed and state.lacp != "off":
+                self._await_members(node, name)
+                bonds.spread(self.runner, node.name, name.removesuffix("-up"), name)
 
     def _await_bond(self, node: str, name: str) -> Bond:
         deadline = time.monotonic() + DEVICE_LIMIT
@@ -524,9 +545,12 @@ class Rack:
             node.name,
             daemons.VSWITCHD,
             [
-                ("tnl/neigh/set", "br0", str(peer.addresses["br0"].ip), str(peer.mac))
-                for peer in hosts
-                if peer.name != node.name
+                ("tnl/neigh/aging", str(NEIGHBOUR_AGE)),
+                *(
+                    ("tnl/neigh/set", "br0", str(peer.addresses["br0"].ip), str(peer.mac))
+                    for peer in hosts
+                    if peer.name != node.name
+                ),
             ],
         )
 

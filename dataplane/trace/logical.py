@@ -1,7 +1,7 @@
 """What OVN means by a flow: its logical network and stage, and the row that a person's YAML asked for.
 
-A flow's cookie is the beginning of the UUID of its Logical_Flow, whose `stage-hint` is that of the northbound row
-behind it (ovn-sb(5)); our mark there says which thing of the intent that row is for.
+A flow's cookie is the beginning of the UUID of its Logical_Flow, whose `stage-hint` is that of the northbound
+row behind it (ovn-sb(5)); our mark there says which thing of the intent that row is for.
 """
 
 from __future__ import annotations

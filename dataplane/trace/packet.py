@@ -40,7 +40,7 @@ class Packet:
         if self.protocol == "icmp":
             fields += ["icmp_type=8", "icmp_code=0"]
         else:
-            fields += [f"tp_src={self.source_port}", f"tp_dst={self.port}"]
+            fields += [f"{self.protocol}_src={self.source_port}", f"{self.protocol}_dst={self.port}"]
         return ",".join(fields)
 
     def expression(self, port: str) -> str:

@@ -92,18 +92,25 @@ def walk(
     right = [branch for branch in branches if branch.end in receivers]
     others = {branch.end.name for branch in branches if branch.end and branch.end not in receivers}
     thought = walker.thought(source, packet)
+    back = [branch for branch in branches if branch.end is source]
     if right:
         chosen = right[0]
         verdict = f"delivered to {chosen.end.name if chosen.end else label}"
         if chosen.end and chosen.end.host:
             verdict += f" on {chosen.end.host}"
         return Story(verdict, True, tuple(chosen.stages), tuple(sorted(others)), _whys(chosen.stages))
+    if back:
+        verdict = (
+            f"answered on {source.host or source.node} by OVN itself: the answer goes back to {source.name}"
+        )
+        return Story(verdict, not receivers, tuple(back[0].stages), (), _whys(back[0].stages))
     hosts = {place.host or place.node for place in receivers}
     dead = [branch for branch in branches if branch.end is None]
     chosen = max(
         dead or branches,
         key=lambda branch: (
             branch.own,
+            not branch.died.endswith(_COPIES),
             bool(branch.stages) and branch.stages[-1].node in hosts,
             bool(branch.died),
             len(branch.stages),
@@ -113,7 +120,10 @@ def walk(
     where = chosen.stages[-1].node if chosen.stages else source.node
     if chosen.own and not receivers:
         return Story(f"{label}: reaches {chosen.died}", True, tuple(chosen.stages), (), _whys(chosen.stages))
-    verdict = f"dropped at {where}: {chosen.died or 'it goes elsewhere'}"
+    if chosen.died.endswith(_COPIES) or not chosen.died:
+        verdict = "dropped: the switches flood it, and none of the copies gets to anybody who takes it"
+    else:
+        verdict = f"dropped at {where}: {chosen.died}"
     if thought:
         verdict += f"; OVN by itself would send it to {', '.join(thought)}"
     return Story(verdict, False, tuple(chosen.stages), tuple(sorted(others)), _whys(chosen.stages))
@@ -414,6 +424,9 @@ _TELLING = (
     "ls_out_network_function",
 )
 """Logical stages whose rules are a person's decisions; the others are how switches work."""
+
+_COPIES = ("bonding refused admissibility, dropping", "has no other port for it")
+"""How copies of a flooded packet end that were never to arrive."""
 
 _LOOKUPS = frozenset({73, 74, 75, 79, 67, 71})
 """brAtlas' tables that are looked up on the way, such as port security's; a miss there is no verdict."""

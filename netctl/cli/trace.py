@@ -107,7 +107,7 @@ def explain(running: Running, probe: Probe) -> list[str]:
 def follow(running: Running, source: str, target: str, protocol: Word, port: int, vlan: int | None) -> Story:
     """The story of one packet. InputError for nodes that are not there or cannot send so."""
     from dataplane.checks import places
-    from dataplane.trace import walk
+    from dataplane.trace import Stage, Story, walk
     from dataplane.trace.packet import Packet
 
     intent = running.intent
@@ -116,9 +116,13 @@ def follow(running: Running, source: str, target: str, protocol: Word, port: int
     there = places.target(intent, known, sender, target)
     if sender.ip is None:
         raise InputError(f"{sender.name} has no address to send from", "Trace from a NIC that has one.")
+    hop = _next_hop(intent, known, sender, there, protocol)
+    if hop is None:
+        verdict = f"dropped at {sender.node}: nobody in its subnet has the address {there.address}"
+        return Story(verdict, False, (Stage(sender.node, f"{sender.name} asks by ARP, and gets no answer"),))
     packet = Packet(
         sender.mac.hex(":"),
-        _next_hop(intent, known, sender, there, protocol),
+        hop,
         str(sender.ip),
         str(there.address),
         protocol,
@@ -130,8 +134,8 @@ def follow(running: Running, source: str, target: str, protocol: Word, port: int
     )
 
 
-def _next_hop(intent: Intent, known: Any, sender: Any, there: Any, protocol: Word) -> str:
-    """The MAC address to which the sender's stack sends: the receiver's, or its gateway's."""
+def _next_hop(intent: Intent, known: Any, sender: Any, there: Any, protocol: Word) -> str | None:
+    """The MAC address to which the sender's stack sends: the receiver's, or its gateway's; None: nobody's."""
     from dataplane.trace.packet import BROADCAST
     from netctl.compile.routers import router_mac
 
@@ -147,7 +151,11 @@ def _next_hop(intent: Intent, known: Any, sender: Any, there: Any, protocol: Wor
     )
     if owner is None and local:
         owner = next(iter(there.servers), None)
-    return owner.mac.hex(":") if owner is not None else router_mac(address)
+    if owner is not None:
+        return str(owner.mac.hex(":"))
+    subnets = intent.file.subnets.values()
+    routed = any(subnet.router == address for subnet in subnets if subnet.vpc is not None)
+    return router_mac(address) if routed or not local else None
 
 
 def _protocol(word: str | None, port: int | None) -> Word:
