@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from dataplane import tools
 from dataplane.daemons import VSWITCHD, Runner
 from netctl.errors import ChangeError
 
@@ -14,6 +15,10 @@ LacpStatus = Literal["off", "configured", "negotiated"]
 
 HASHES = 256
 """Hashes of a bond: each belongs to one member (BOND_BUCKETS, ofproto/bond.c)."""
+
+
+SPREAD_LIMIT = 30.0
+"""Seconds within which ovs-vswitchd must have dealt out the hashes of a bond."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +99,33 @@ def shares(runner: Runner, node: str, bridge: str, name: str) -> list[Share]:
         )
     except ChangeError:
         return []
-    if parse(name, bond_).running not in ("balance-slb", "balance-tcp"):
+    state = parse(name, bond_)
+    loads = parse_shares(bond_)
+    if state.running == "balance-slb":
+        return loads
+    if state.running != "balance-tcp":
         return []
-    return parse_shares(bond_) or parse_recirculation(bond_, flows, ports)
+    load = {share.hash: share.load for share in loads}
+    return [replace(share, load=load.get(share.hash)) for share in parse_recirculation(bond_, flows, ports)]
+
+
+def spread(runner: Runner, node: str, bridge: str, name: str) -> None:
+    """Deal out the hashes of a balance-tcp bond anew when one of its members has none.
+
+    OVS gives every hash to the member whose LACP is there first, and moves them when it has seen load for
+    10 s. It deals out anew, at random, when the basis of the hash changes (`bond-hash-basis`); so that is
+    changed, and changed back.
+    """
+    state = bond(runner, node, name)
+    if state is None or state.running != "balance-tcp":
+        return
+    given = {share.member for share in shares(runner, node, bridge, name)}
+    able = {member for member, enabled in state.members.items() if enabled}
+    if given and able - given:
+        port = ("Port", name, "other_config")
+        change = (("set", *port[:2], f"{port[2]}:bond-hash-basis=1"), ("remove", *port, "bond-hash-basis"))
+        for words in change:
+            tools.run(runner, node, "ovs-vsctl", *words, limit=SPREAD_LIMIT)
 
 
 def hashes(runner: Runner, node: str, sources: list[tuple[str, int]]) -> list[int]:

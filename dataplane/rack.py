@@ -42,7 +42,7 @@ _SWITCHING = {daemons.OVSDB.role, daemons.VSWITCHD.role}
 """Daemons without which a node neither takes configuration nor forwards."""
 
 NEIGHBOUR_AGE = 3600
-"""Seconds that a tunnel's neighbour is remembered without traffic, the most that OVS takes; by default 900."""
+"""Seconds that a tunnel's neighbour is remembered without traffic: the most that OVS takes (default: 900)."""
 
 MEMBER_LIMIT = 5.0
 """Seconds that a bond may take to use an uplink with carrier again; LACP takes three of them at most."""
@@ -305,7 +305,7 @@ class Rack:
             raise ChangeError("; ".join(late[:5]), "`netctl status` shows what runs.")
 
     def warm_tunnels(self) -> None:
-        """Tell the hosts each other's MAC addresses again: in a lab at rest they are forgotten after an hour."""
+        """Tell the hosts each other's MAC addresses again; a lab at rest forgets them after an hour."""
         hosts = [node for node in self.inventory.of_kind("host") if "br0" in node.addresses]
         with _pool() as pool:
             _all(

@@ -372,7 +372,7 @@ class _Walker:
                 return "brAtlas knows no NIC or network at the port where it comes in"
             if self.logic.trouble:
                 return self.logic.trouble
-            return f"brAtlas has no way out for it (table {last.table}): the receiver is bound to no host"
+            return f"brAtlas has nobody on this host to give it to (table {last.table})"
         if self._strange(last):
             return f"a flow that is not netctl's in {last.bridge}: {_rule(last)}"
         if last.actions and last.actions[-1] == "drop":
