@@ -16,7 +16,20 @@ from typing import Annotated, Any
 import typer
 
 from netctl import __version__
-from netctl.cli import bond, capture, checks, faults, graph, inside, lab, machine, matrix, output, status, trace
+from netctl.cli import (
+    bond,
+    capture,
+    checks,
+    faults,
+    graph,
+    inside,
+    lab,
+    machine,
+    matrix,
+    output,
+    status,
+    trace,
+)
 from netctl.errors import Bug, InputError, MachineError, NetctlError
 
 INTERRUPTED = 130

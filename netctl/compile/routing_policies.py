@@ -1,8 +1,8 @@
 """Routing policies of a VPC (ovn-nb(5), Logical_Router_Policy): what passes, and by which way.
 
 OVN asks its route table first and the policies then, and drops what has no route before any policy sees it.
-In AHV policies come first: so where one reroutes, everything gets a route, and what has no other is dropped by
-the last of the policies instead.
+In AHV policies come first: so where one reroutes, everything gets a route, and what has no other is dropped
+by the last of the policies instead.
 
     2000        without NAT, only externally routable prefixes go out and come in
     1 to 1000   the file's
