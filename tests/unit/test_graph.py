@@ -28,7 +28,7 @@ name: everything
 title: 'All of it: <angle> & "quoted"'
 fabric:
   switches: {leaf1: {}, leaf2: {}, leaf3: {}, spine1: {}, spine2: {}}
-  links: [[leaf1, spine1], [leaf1, spine2], [leaf2, spine1], [leaf2, spine2], [leaf3, spine1], [leaf1, leaf2]]
+  links: [[leaf1, spine1], [leaf2, spine2], [leaf3, spine1], [leaf1, leaf2]]
   mlag: [[leaf1, leaf2]]
 hosts:
   hv1: {nics: {eth0: {switch: leaf1}, eth1: {switch: leaf2, rate: 20mbit}, eth2: {switch: leaf3}}}

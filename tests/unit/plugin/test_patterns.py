@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -137,7 +138,7 @@ def test_tags() -> None:
         ("tcp", ["the expression does not hold"]),
         (lambda packet: False, ["the function says no"]),
     ],
-    ids=str,
+    ids=lambda value: "function" if isinstance(value, FunctionType) else str(value),
 )  # fmt: skip
 def test_it_differs(expected: Any, words: list[str]) -> None:
     found = differences(expected, udp())
@@ -172,7 +173,7 @@ def test_layers_can_be_ignored_as_a_whole() -> None:
     assert fits(expected, udp(), ignore=("Ether",))
 
 
-@pytest.mark.parametrize("expected", [7, object(), None, b"short"], ids=str)
+@pytest.mark.parametrize("expected", [7, object(), None, b"short"], ids=["number", "object", "nothing", "short"])
 def test_nothing_to_compare_with(expected: object) -> None:
     with pytest.raises(InputError):
         pattern(expected)
