@@ -36,8 +36,8 @@ def follow(nics: Nics, sent: Sent, receiver: Place) -> str:
     except (NetctlError, OSError) as error:
         reason = error.message if isinstance(error, NetctlError) else error.strerror
         return f"it could not be followed: {reason}"
-    mark = fingerprint(sent.frame)
-    again = [each for each in nics.caught if each.time >= begin and fingerprint(each.frame) == mark]
+    mark = sent.mark
+    again = [each for each in nics.caught if each.time >= begin and each.mark == mark]
     del nics.sent[before:]
     nics.discard_since(begin)
     sightings = list(_sightings(frames, watched, places, mark))

@@ -48,22 +48,24 @@ _ARP_REPLY = 2
 class Caught:
     """A frame that came in at a NIC, tags in place. `time` is the kernel's, in nanoseconds since 1970.
 
-    `taken`: a test has expected it.
+    `mark` is its fingerprint; `taken`: a test has expected it.
     """
 
     place: Place
     time: int
     frame: bytes
+    mark: Fingerprint
     taken: bool = False
 
 
 @dataclass(eq=False, slots=True)
 class Sent:
-    """A frame that a test has sent."""
+    """A frame that a test has sent; `mark` is its fingerprint."""
 
     place: Place
     time: int
     frame: bytes
+    mark: Fingerprint
 
 
 @dataclass(eq=False, slots=True)
@@ -204,17 +206,18 @@ class Nics:
                 self._asked[place.name, source] -= 1
                 return
         if not marked:
-            self.caught.append(Caught(place, stamp, frame))
+            self.caught.append(Caught(place, stamp, frame, fingerprint(frame)))
 
     # --- sending
 
     def send(self, place: Place, frame: bytes) -> None:
         """Put a frame on the wire at a NIC. OSError when the NIC does not take it."""
         self.drain()
-        self._by_test.add(fingerprint(frame))
+        mark = fingerprint(frame)
         now = time.time_ns()
         self._nodes[place.node].socket.sendto(frame, (place.device, 0))
-        self.sent.append(Sent(place, now, frame))
+        self._by_test.add(mark)
+        self.sent.append(Sent(place, now, frame, mark))
 
     def neighbor(
         self, place: Place, address: IPv4Address, own: IPv4Address, vlan: int | None
@@ -264,17 +267,15 @@ class Nics:
         """
         if not caught.frame[0] & 1 and caught.frame[:6] != caught.place.mac:
             return False
-        mark = fingerprint(caught.frame)
-        if mark in self._by_test:
+        if caught.mark in self._by_test:
             return True
-        return mark not in self._by_system and not is_background(caught.frame)
+        return caught.mark not in self._by_system and not is_background(caught.frame)
 
     def took(self, caught: Caught) -> None:
         """A test has expected it: that tells how long packets take here."""
         caught.taken = True
-        before = [sent.time for sent in self.sent if sent.time <= caught.time]
-        if before:
-            self._slowest = max(self._slowest, (caught.time - before[-1]) / 1e9)
+        before = next((sent.time for sent in reversed(self.sent) if sent.time <= caught.time), caught.time)
+        self._slowest = max(self._slowest, (caught.time - before) / 1e9)
 
     def discard_since(self, moment: int) -> None:
         """Forget what came in after a time (nanoseconds since 1970)."""
@@ -321,8 +322,14 @@ class Nics:
 
     def _at_least(self) -> float:
         """Seconds that a fence is to take in any case (see dataplane.checks.session)."""
-        held = any(self._leaves(sent) for sent in self.sent)
-        return max(min(2 * self._slowest, MOST), HOLD if held else 0.0)
+        now, held = time.time_ns(), 0.0
+        for sent in reversed(self.sent):
+            left = HOLD - (now - sent.time) / 1e9
+            if left <= held:
+                break
+            if self._leaves(sent):
+                held = left
+        return max(min(2 * self._slowest, MOST), held)
 
     def _leaves(self, sent: Sent) -> bool:
         """Whether it goes to a router that may have to ask where it is to go on."""

@@ -8,7 +8,6 @@ from typing import Any
 
 from dataplane.capture.summary import summary
 from dataplane.checks.places import Place
-from netctl.cli.pytest_plugin.background import fingerprint
 from netctl.cli.pytest_plugin.nics import Caught, Nics, Sent
 from netctl.cli.pytest_plugin.patterns import Pattern
 
@@ -47,8 +46,7 @@ def missing(place: Place, wanted: Pattern, found: int, count: int, nics: Nics, s
         lines.append("the test has sent nothing")
     else:
         lines.append(f"{sent.place.name} sent {_when(sent.time, nics)}{summary(sent.frame)}")
-        mark = fingerprint(sent.frame)
-        if all(fingerprint(each.frame) != mark for each in here):
+        if all(each.mark != sent.mark for each in here):
             lines.append(f"  sent once more, watched all the way: {follow(nics, sent, place)}")
     return "\n  ".join(lines)
 
