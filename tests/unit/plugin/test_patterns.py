@@ -173,7 +173,7 @@ def test_layers_can_be_ignored_as_a_whole() -> None:
     assert fits(expected, udp(), ignore=("Ether",))
 
 
-@pytest.mark.parametrize("expected", [7, object(), None, b"short"], ids=["number", "object", "nothing", "short"])
+@pytest.mark.parametrize("expected", [7, object(), None, b"short"], ids=["7", "object", "None", "short"])
 def test_nothing_to_compare_with(expected: object) -> None:
     with pytest.raises(InputError):
         pattern(expected)
