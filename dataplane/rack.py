@@ -14,11 +14,25 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from pyroute2 import IPRoute
 
-from dataplane import bonds, buffers, daemons, leases, netns, processes, rstp, shaping, stack, store, tables
+from dataplane import (
+    announce,
+    bonds,
+    buffers,
+    daemons,
+    leases,
+    netns,
+    processes,
+    rstp,
+    shaping,
+    stack,
+    store,
+    tables,
+)
 from dataplane.bonds import Bond, bond
 from dataplane.daemons import Daemon, Runner
 from dataplane.engine import Engine
@@ -274,6 +288,30 @@ class Rack:
             if changed:
                 work += [pool.submit(self._forget, node) for node in there]
             _all(work)
+        if changed:
+            self._announce([node for node in there if node.bonds])
+
+    def _announce(self, hosts: Iterable[Node]) -> None:
+        """Have the guests of hosts with balance-slb announce themselves, as their stacks do when they boot.
+
+        A switch floods what is for a MAC that it does not know over all uplinks of such a bond. OVN answers
+        the ARP that would have made it known.
+        """
+        slb = set()
+        for host in hosts:
+            found = [bond(self.runner, host.name, name) for name in host.bonds]
+            if any(state is not None and state.running == "balance-slb" for state in found):
+                slb.add(host.name)
+        for link in self.inventory.links:
+            guest, device = link.b.node, link.b.device
+            if link.a.node not in slb or self.inventory.nodes[guest].kind != "vm":
+                continue
+            address = self.inventory.nodes[guest].addresses.get(device.name)
+            if address is not None and device.mac is not None and device.up and link.a.device.up:
+                netns.inside(
+                    self.inventory.namespace(guest),
+                    partial(announce.announce, device.name, device.mac, address.ip),
+                )
 
     def greet(self) -> None:
         """Have each bare machine ask for the MAC addresses of the VPCs beside it: so both know each other.
