@@ -53,9 +53,7 @@ class InputError(NetctlError):
 
     exit_code = 2
 
-    def __init__(
-        self, message: str, next_step: str | None = None, problems: Sequence[Problem] = ()
-    ) -> None:
+    def __init__(self, message: str, next_step: str | None = None, problems: Sequence[Problem] = ()) -> None:
         super().__init__(message, next_step)
         self.problems = tuple(sorted(problems))
 

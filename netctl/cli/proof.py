@@ -76,7 +76,7 @@ class Proof:
     def _failed(self, result: Result) -> None:
         """The lab is still as the check found it: whatever is to be found out is now."""
         known = self._known.get(result.name)
-        told = Told(result) if known is None else Told(result, known.trace, known.bundle)
+        told = self._explained(result) if known is None else Told(result, known.trace, known.bundle)
         self._add(told)
         if known is None:
             self._known[result.name] = told
@@ -84,6 +84,13 @@ class Proof:
                 self._bundle([told])
         if self._pause:
             self._wait(result)
+
+    def _explained(self, result: Result) -> Told:
+        if result.check.steps is not None:
+            return Told(result)
+        from netctl.cli import operations, trace
+
+        return Told(result, trace.explain(operations.locate(self._outcome.lab), result.check))
 
     def _add(self, told: Told) -> None:
         self._outcome.told.append(told)

@@ -8,7 +8,7 @@ import typer
 
 from netctl.cli import output
 from netctl.cli.options import PROOF_PANEL, Json, Lab, complete_node
-from netctl.errors import InputError, NetctlError
+from netctl.errors import InputError
 
 if TYPE_CHECKING:
     from dataplane.trace import Story
@@ -95,7 +95,7 @@ def explain(running: Running, probe: Probe) -> list[str]:
         return []
     try:
         story = follow(running, probe.from_, probe.to, probe.protocol, probe.port or 0, probe.vlan)
-    except (NetctlError, OSError, ValueError) as error:
+    except Exception as error:  # a diagnosis must not hide the failure that it is about
         return [f"it cannot be traced: {error}"]
     lines = [story.verdict]
     lines += [_named(running.intent, why) for why in story.whys[-2:]]

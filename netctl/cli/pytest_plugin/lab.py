@@ -27,6 +27,8 @@ from netctl.errors import InputError, NetctlError
 
 if TYPE_CHECKING:
     from dataplane.checks import Result
+    from dataplane.trace import Story
+    from netctl.cli.trace import Word
     from netctl.model import Intent
 
 WITHIN = 1.0
@@ -271,6 +273,15 @@ class Lab:
         """Mend what was broken, or all of it, and wait until the lab is ready."""
         operations.heal(self.name, what, _quiet)
         self.nics.forget_neighbors()
+
+    @_spoken
+    def trace(
+        self, a: Any, b: Any, *, protocol: Word = "icmp", port: int = 0, vlan: int | None = None
+    ) -> Story:
+        """Why a packet from one NIC to another, or to an address, goes where it goes (netctl.cli.trace)."""
+        from netctl.cli.trace import follow
+
+        return follow(operations.locate(self.name), str(a), str(b), protocol, port, vlan)
 
     @contextlib.contextmanager
     def capture(self, *points: Any, file: Path | str | None = None) -> Iterator[Path]:
