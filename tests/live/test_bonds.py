@@ -325,7 +325,7 @@ def show_themselves(lab: Lab, names: list[str], to: tuple[str, int], host: str =
     return uplinks_of(lab, names, host)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(240)
 def test_slb_rebalances_under_load(many: Lab) -> None:
     """Busy sources on one uplink: at a rebalance, every 10 s, some of them go over to the other."""
@@ -368,6 +368,7 @@ def sending(once: Callable[[], Any], every: float) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.soak
 def test_slb_takes_multicast_from_its_active_member_alone(lab: Lab) -> None:
     """The caveat: a switch that snoops IGMP sends a group where its report came from; that may be wrong."""
     intent = {
@@ -559,6 +560,7 @@ def enabled(lab: Lab, host: str) -> dict[str, bool]:
     return {member["name"]: member["enabled"] for member in bond(lab, host)["members"]}
 
 
+@pytest.mark.soak
 def test_a_member_that_loses_lacp_leaves_in_four_seconds(whole: Lab) -> None:
     pings = Ping(whole, "c", address(whole, "p")), Ping(whole, "q", address(whole, "c"))
     with silenced(whole, ("hv3", "eth0", "tor1", "hv3.eth0")):

@@ -526,7 +526,7 @@ class Switchable:
     timers: list[threading.Timer] = field(default_factory=list)
 
     def verbs(self) -> dict[str, Any]:
-        return {"fail": self.fail, "heal": self.heal}
+        return {"fail": self.fail, "heal": self.heal, "restore": lambda _: self.heal("all")}
 
     def fail(self, what: str) -> None:
         self.done.append(f"fail {what}")
