@@ -30,13 +30,13 @@ demo: setup  ## bring up the flagship lab, run its checks, show what was sent an
 	@$(ROOT) scripts/demo
 
 test: setup lint  ## everything: lint, unit, golden, property and live tests
-	$(ROOT) $(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(ROOT) $(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
 
 test-pure: setup  ## the tests that need no root
 	$(BIN)/python -m pytest tests/unit tests/golden tests/property $(PYTEST_ARGS)
 
 test-live: setup  ## the tests on real namespaces, OVS and OVN
-	$(ROOT) $(BIN)/python -m pytest tests/live $(PYTEST_ARGS)
+	$(ROOT) $(BIN)/python -m pytest -m "not soak" tests/live $(PYTEST_ARGS)
 
 lint: setup  ## ruff, mypy --strict, and the one-way rule of the packages
 	@echo "ruff" >&2;         $(BIN)/ruff check --quiet .
@@ -48,7 +48,7 @@ bench: setup  ## measure, and compare with plain Mininet
 
 soak: setup  ## the same tests with hundreds of kills, 1,000 repeats of checks and 10,000 mutations
 	$(ROOT) env NETCTL_KILLS=$${NETCTL_KILLS:-300} NETCTL_EXAMPLES=10000 NETCTL_CHECK_REPEATS=1000 \
-		$(BIN)/python -m pytest --timeout 7200 tests/property tests/live/test_kill.py tests/live/test_checks.py \
+		$(BIN)/python -m pytest --timeout 7200 tests/property tests/live/test_kill.py tests/live/test_checks.py tests/live/test_bonds.py \
 		tests/live/test_plugin.py $(PYTEST_ARGS)
 
 docs: setup  ## write the reference that is generated from the code
