@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from dataplane import processes, store
 from dataplane.inventory import Kind
 from dataplane.processes import Process
 from netctl.errors import ChangeError, MachineError
+from netctl.model import basic
 
 if TYPE_CHECKING:
     from dataplane.engine import Engine
@@ -41,6 +43,7 @@ NORTHD = Daemon("ovn-northd", "ovn-northd")
 OVSDB = Daemon("ovsdb-server", "ovsdb-server")
 VSWITCHD = Daemon("ovs-vswitchd", "ovs-vswitchd")
 CONTROLLER = Daemon("ovn-controller", "ovn-controller")
+PUNT = Daemon("punt", "punt.py")
 
 BASE: dict[Kind, tuple[Daemon, ...]] = {
     "central": (NB_SERVER, SB_SERVER, NORTHD),
@@ -50,8 +53,13 @@ BASE: dict[Kind, tuple[Daemon, ...]] = {
 """What runs before anything is configured, in the order of starting."""
 
 ALL: dict[Kind, tuple[Daemon, ...]] = {**BASE, "host": (OVSDB, VSWITCHD, CONTROLLER)}
-"""What runs on a ready lab."""
+"""What runs on a ready lab; on hosts whose br.microseg punts packets (Node.punted) PUNT as well."""
 
+
+HITS = "hits.log"
+"""The file with the hits of policies on VLAN basic subnets, in a host's run directory."""
+
+_PUNT = Path(__file__).with_name("punt.py")
 
 ALLOCATION = {"ovs-vswitchd": {"MALLOC_TRIM_THRESHOLD_": str(4 << 20)}}
 """What a program is told about its heap (mallopt(3)), by the program.
@@ -197,6 +205,10 @@ class Runner:
                 ("conf.db", "db.sock") if daemon is OVSDB else (f"{daemon.role}.db", f"{daemon.role}.sock")
             )
             special = [str(place / file), f"--remote=punix:{place / socket}"]
+        elif daemon is PUNT:
+            files = [one for one in common if "file=" in one]
+            bridge = place / f"{basic.MICROSEG}.mgmt"
+            return [sys.executable, "-I", str(_PUNT), *files, f"--hits={place / HITS}", str(bridge)]
         elif daemon is NORTHD:
             special = [
                 f"--ovnnb-db={self.remote(node, NORTHBOUND)}",

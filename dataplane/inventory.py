@@ -105,7 +105,8 @@ class Node:
     a host or switch that learn MAC addresses. `stopped` are roles of daemons that are not to run.
     `learning` are the bridges whose flows learn MAC addresses.
     `routers` are the addresses of VPCs that a bare machine has on its network. `leases` are what the guest's
-    own DHCP clients must get, by device; `resolver` are the lines of its resolv.conf.
+    own DHCP clients must get, by device; `resolver` are the lines of its resolv.conf. `punted`: a host whose
+    br.microseg hands packets to a daemon.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Node:
     routers: tuple[IPv4Address, ...] = ()
     leases: Mapping[str, Lease] = field(default_factory=dict)
     resolver: tuple[str, ...] = ()
+    punted: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,7 @@ def inventory(intent: Intent) -> Inventory:
                 },
                 bridges=tuple(bridge.bridge for bridge in host.bridges),
                 learning=basic.learning_bridges(intent, host),
+                punted=basic.punts(intent, host),
             )
         )
         nodes.append(Node(f"{host.name}.cvm", "cvm", {"eth1": CVM_INTERNAL}))

@@ -171,9 +171,11 @@ class Rack:
             alive = daemons.roles_of(observed.running.get(node.name, ()))
             changes += [
                 Change("+", node.name, f"daemon {daemon.role} is not running")
-                for daemon in _wanted(node, daemons.ALL.get(node.kind, ()))
+                for daemon in _wanted(node, (*daemons.ALL.get(node.kind, ()), *_punt(node)))
                 if daemon.role not in alive
             ]
+            if node.kind == "host" and not node.punted and daemons.PUNT.role in alive:
+                changes.append(Change("-", node.name, f"daemon {daemons.PUNT.role} runs"))
             changes += [
                 Change("-", node.name, f"daemon {role} runs") for role in sorted(node.stopped & alive)
             ]
@@ -222,6 +224,13 @@ class Rack:
             for node in self.inventory.of_kind("vm")
             for pid in leases.outdated(node, observed.running.get(node.name, ()))
         )
+        processes.end(
+            process.pid
+            for node in self.inventory.of_kind("host")
+            if not node.punted
+            for process in observed.running.get(node.name, ())
+            if daemons.PUNT.role in daemons.roles_of([process])
+        )
         progress("databases and switches")
         with _pool() as pool:
             # Central first: it takes longest, and everybody else waits for it in the end.
@@ -254,7 +263,7 @@ class Rack:
                     pool.submit(
                         self.runner.start,
                         node.name,
-                        _wanted(node, (daemons.CONTROLLER,)),
+                        _wanted(node, (daemons.CONTROLLER, *_punt(node))),
                         observed.running.get(node.name, ()),
                     )
                     for node in hosts
@@ -678,6 +687,11 @@ def _device_difference(device: Device, seen: Seen) -> list[str]:
 
 def _rate(rate: int | None) -> str:
     return "unlimited" if rate is None else f"{rate / 1e6:g} Mbit/s"
+
+
+def _punt(node: Node) -> tuple[Daemon, ...]:
+    """The daemon that takes what br.microseg punts, where one is needed and the switch runs."""
+    return (daemons.PUNT,) if node.punted and not node.stopped & _SWITCHING else ()
 
 
 def _wanted(node: Node, started: Iterable[Daemon]) -> list[Daemon]:

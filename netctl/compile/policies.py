@@ -104,7 +104,7 @@ class _Compiler:
         action = _ACTIONS[rule.outcome]
         if rule.monitored:
             action = "allow-related" if rule.stage else "pass"
-        priority = FIRST_BAND - BAND_WIDTH * rule.band - 2 * rule.place
+        priority = FIRST_BAND - BAND_WIDTH * rule.band
         tier = self._last_tier if rule.stage else 0
         if rule.log and action in ("allow-related", "pass"):
             # A connection once, not every packet of it.

@@ -26,6 +26,12 @@ from netctl.model import basic
 from netctl.model.intent import Hypervisor, Intent, Port
 from netctl.model.service import Range
 
+CONTROLLER_ID = 24946
+"""The `id` of the actions that are for the daemon that logs and rejects (dataplane.punt)."""
+
+LOG, REJECT = 1, 2
+"""What it is to do: the first octet of what an action tells it. The second: 1 is outbound, 2 inbound."""
+
 FIRST_ZONE, ZONES = 60000, 5536
 """Conntrack zones of br.microseg: OVN counts up from 1, and 16 bits end here."""
 
@@ -210,15 +216,15 @@ class _Parts:
 
 def _rules(here: Policing, flows: FlowSet) -> None:
     parts = _Parts()
-    plain: dict[_Key, tuple[str, str]] = {}
+    plain: dict[_Key, tuple[tuple[str, ...], str]] = {}
     for space, rules in here.lists.items():
-        for rule in sorted(rules, key=lambda rule: (rule.band, rule.place, rule.why, rule.group.key)):
+        for rule in sorted(rules, key=lambda rule: (rule.band, rule.why, rule.group.key)):
             _rule(space, rule, here.directory, parts, plain, flows)
     for (table, priority, match), found in parts.of.items():
-        actions = [f"conjunction({number},{part})" for number, part in sorted(found)]
-        flows.add(basic.MICROSEG, MICROSEG[table], priority, match, actions, "policies")
+        shared = [f"conjunction({number},{part})" for number, part in sorted(found)]
+        flows.add(basic.MICROSEG, MICROSEG[table], priority, match, shared, "policies")
     for (table, priority, match), (action, why) in plain.items():
-        flows.add(basic.MICROSEG, MICROSEG[table], priority, match, [action] if action else [], why)
+        flows.add(basic.MICROSEG, MICROSEG[table], priority, match, action, why)
 
 
 def _rule(
@@ -226,42 +232,47 @@ def _rule(
     rule: Rule,
     there: Directory,
     parts: _Parts,
-    plain: dict[_Key, tuple[str, str]],
+    plain: dict[_Key, tuple[tuple[str, ...], str]],
     flows: FlowSet,
 ) -> None:
     """The flows of one rule. Of two rules that are the same for a NIC the first is there."""
     table = _STAGES[rule.stage]
-    priority = 1000 * (len(Band) - rule.band) - 2 * rule.place
-    action = _action(rule)
+    priority = 10 * (len(Band) - rule.band)
     nics: list[tuple[str, ...]] = [
         (f"reg1={there.ports[nic].number:#x}", _DIRECTIONS[rule.direction]) for nic in sorted(rule.group.nics)
     ]
     terms = [_peers(rule.peers, rule.direction)] if not rule.peers.everyone else []
     terms += [list(_services(rule.services, _families(rule.peers)))] if rule.services else []
+    actions = list(_actions(rule))
     if not terms:
-        families: Sequence[tuple[str, ...]] = [()] if rule.outcome == "drop" else [("ip",), ("ipv6",)]
-        for nic in nics:
-            for family in families:
-                plain.setdefault((table, priority + 1, (*family, *nic)), (action, rule.why))
+        families: Sequence[tuple[str, ...]] = [("ip",), ("ipv6",)] if rule.outcome != "drop" else [()]
+        for more, extra, action in actions:
+            for nic in nics:
+                for family in families:
+                    key = (table, priority + 2 + more, (*family, *nic, *extra))
+                    plain.setdefault(key, (action, rule.why))
         return
     number = parts.number(f"{space} {rule.group.key} {rule.why} {rule.direction} {rule.band.name}")
     for position, matches in enumerate([nics, *terms], start=1):
         for match in matches:
             parts.add((table, priority, match), number, f"{position}/{len(terms) + 1}")
-    flows.add(
-        basic.MICROSEG,
-        MICROSEG[table],
-        priority,
-        (f"conj_id={number}",),
-        [action] if action else [],
-        rule.why,
-    )
+    for more, extra, action in actions:
+        match = (f"conj_id={number}", *extra)
+        flows.add(basic.MICROSEG, MICROSEG[table], priority + more, match, action, rule.why)
 
 
-def _action(rule: Rule) -> str:
-    if rule.monitored and not rule.stage:
-        return MICROSEG.goto("policies")
-    return MICROSEG.goto("commitment") if rule.monitored or rule.outcome == "allow" else ""
+def _actions(rule: Rule) -> Iterator[tuple[int, tuple[str, ...], tuple[str, ...]]]:
+    """What is done with the packets of a rule: how much more priority, what must fit besides, the actions."""
+    passes = rule.monitored or rule.outcome == "allow"
+    on = (MICROSEG.goto(_STAGES[1] if rule.monitored and not rule.stage else "commitment"),) if passes else ()
+    kind = LOG * rule.log + REJECT * (rule.outcome == "reject" and not passes)
+    told = 1 + (rule.direction == "inbound")
+    punt = (f"controller(id={CONTROLLER_ID},userdata={kind:02x}.{told:02x})",) if kind else ()
+    if punt and passes:
+        # A connection once, not every packet of it.
+        yield 1, ("ct_state=+new+trk",), (*punt, *on)
+        punt = ()
+    yield 0, (), (*punt, *on)
 
 
 def _families(peers: Peers) -> list[str]:

@@ -198,10 +198,11 @@ class Directory:
         return list(routable) if routable else self._cidrs(f"vpc {vpc}")
 
     def _cidrs(self, space: str) -> list[IPv4Network]:
+        """The networks of a space that VMs are in."""
         return [
             subnet.cidr
             for name, subnet in self.file.subnets.items()
-            if subnet.cidr is not None and self.space_of[name] == space
+            if subnet.cidr is not None and self.space_of[name] == space and subnet.type != "external"
         ]
 
     def _networks_in(self, space: str) -> list[IPv4Network]:

@@ -12,7 +12,7 @@ rule that fits decides; what no rule fits is open. Both ends must let it pass.
                                  reject; everything else that one of them restricts drops
               watched            the same for policies in mode monitor, but everything passes
 
-All rules of a band do the same, so their order among each other means nothing.
+All rules of a band do the same, so which of them is asked first means nothing.
 """
 
 from __future__ import annotations
@@ -56,8 +56,6 @@ class Band(IntEnum):
     WATCHED_DROP = 16
 
 
-LAST_PLACE = 400
-
 STAGE_1 = Band.SHARED_SERVICE_PEER
 """The first band of stage 1."""
 
@@ -97,12 +95,6 @@ class Rule:
     def stage(self) -> int:
         """0 for quarantine and isolation, 1 for what comes after."""
         return int(self.band >= STAGE_1)
-
-    @property
-    def place(self) -> int:
-        """Its place among its policy's rules of the band, the lower the earlier; at LAST_PLACE all others."""
-        last = self.path[-1]
-        return min(last, LAST_PLACE) if isinstance(last, int) else LAST_PLACE
 
     @property
     def why(self) -> str:

@@ -41,8 +41,6 @@ NOT_YET: tuple[tuple[str, Wanted, str], ...] = (
     ("vpcs.*.type", is_("transit"), "transit VPCs"),
     ("vpcs.*.attach", written, "transit VPCs"),
     ("physical.*.kind", is_("router"), "routers with BGP"),
-    # microsegmentation
-    ("policies.*.mode", is_("enforce", "monitor"), "security policies (other than mode: save)"),
     # service chains
     ("network_functions.*", written, "network functions"),
     ("service_chains.*", written, "service chains"),

@@ -71,3 +71,8 @@ def learning_bridges(intent: Intent, host: Hypervisor) -> tuple[str, ...]:
     """The bridges of a host whose own flows learn MAC addresses."""
     found = bridges_of(intent, host)
     return (*(local(bridge) for bridge in found), *((NETWORK_FUNCTIONS,) if found else ()))
+
+
+def punts(intent: Intent, host: Hypervisor) -> bool:
+    """Whether br.microseg of a host may have packets to log, or to answer for a policy that rejects them."""
+    return bool(bridges_of(intent, host)) and any(policy.punts for policy in intent.file.policies.values())

@@ -141,6 +141,13 @@ class Policy(Model):
     hit_log: Flag = Field(False, description="Log what it decides.")
     chain: Name | None = Field(None, description="A service chain for all that it allows.")
 
+    @property
+    def punts(self) -> bool:
+        """Whether it needs somebody beside the switch: to log, or to answer what it rejects."""
+        rules = (*(self.inbound or ()), *(self.outbound or ()))
+        told = self.hit_log or self.mode == "monitor" or any(rule.action == "reject" for rule in rules)
+        return told and self.mode != "save"
+
 
 AddressGroup = list[AnyNetwork]
 """Networks under one name."""

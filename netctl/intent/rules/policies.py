@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from netctl.intent.findings import Findings
+from netctl.intent.rules.contradictions import no_contradiction
 from netctl.intent.source import Path_
 from netctl.model.intent import LabFile
-from netctl.model.policy import Policy, selects
+from netctl.model.policy import InboundRule, Policy, selects
 
 
 def what_the_type_needs(lab: LabFile, findings: Findings) -> None:
@@ -60,9 +61,10 @@ def what_the_type_needs(lab: LabFile, findings: Findings) -> None:
             )
         restricts = policy.inbound is not None or policy.outbound is not None or policy.type == "quarantine"
         if not restricts and findings.sound(*path):
+            only = "" if policy.intra_group == "allow" else ", only traffic between the VMs that it secures"
             findings.warn(
                 path,
-                f"the policy {name} restricts no direction",
+                f"the policy {name} restricts no direction{only}",
                 "write inbound: [...] or outbound: [...]; an empty list allows nothing",
                 key=True,
             )
@@ -120,4 +122,38 @@ def somebody_selected(lab: LabFile, findings: Findings) -> None:
             findings.warn(path, what, hint)
 
 
-RULES = (what_the_type_needs, somebody_selected)
+def known_addresses(lab: LabFile, findings: Findings) -> None:
+    """Peers are known by their addresses; a NIC on a subnet without a network has none that netctl knows."""
+    bare = {name for name, subnet in lab.subnets.items() if subnet.cidr is None and subnet.cidr6 is None}
+    nics = [
+        (f"{name}/{index}", nic.subnet, {**vm.categories, **nic.categories})
+        for name, vm in lab.vms.items()
+        for index, nic in enumerate(vm.nics)
+        if nic.subnet in bare
+    ]
+    for name, policy in lab.policies.items():
+        if policy.mode == "save":
+            continue
+        for path, selector, _ in _selectors(policy, ("policies", name)):
+            if path[-1] == "secured" and policy.intra_group != "allow":
+                continue
+            nameless = [(nic, subnet) for nic, subnet, categories in nics if selects(selector, categories)]
+            if nameless:
+                nic, subnet = nameless[0]
+                findings.warn(
+                    path,
+                    f"{nic} has no address that netctl knows, so as a peer nobody knows it by its categories",
+                    f"write subnets.{subnet}.cidr",
+                )
+        for direction, key in (("inbound", "from"), ("outbound", "to")):
+            for index, rule in enumerate(getattr(policy, direction) or ()):
+                peer = rule.from_ if isinstance(rule, InboundRule) else rule.to
+                if isinstance(peer, str) and peer in bare and peer not in lab.address_groups:
+                    findings.warn(
+                        ("policies", name, direction, index, key),
+                        f"the subnet {peer} has no network, so nobody is known to be in it",
+                        f"write subnets.{peer}.cidr",
+                    )
+
+
+RULES = (what_the_type_needs, somebody_selected, known_addresses, no_contradiction)

@@ -211,7 +211,8 @@ policies:
         "lab.yaml:15:29: the policy none secures nothing\n"
         "    look for a misspelt value, or add VMs with these categories",
         "lab.yaml:15:62: no VM has these categories\n    no VM has a category `Teir`; there are Tier",
-        "lab.yaml:16:3: the policy idle restricts no direction\n"
+        "lab.yaml:16:3: the policy idle restricts no direction, "
+        "only traffic between the VMs that it secures\n"
         "    write inbound: [...] or outbound: [...]; an empty list allows nothing",
     ]
 
