@@ -11,9 +11,6 @@ from netctl.model.intent import Intent
 from netctl.model.state import Ref
 from netctl.model.vpc import LoadBalancer
 
-AFFINITY = "10800"
-"""Seconds without traffic after which a client may get another backend (as Kubernetes has it)."""
-
 HEALTH = {"failure_count": "3", "interval": "2", "success_count": "1", "timeout": "2"}
 """A backend is asked every 2 s, and out after 3 questions without an answer."""
 
@@ -56,12 +53,11 @@ def _load_balancer(
         why,
         protocol=balancer.protocol,
         vips={vip: ",".join(sorted(backends))},
-        # Without a backend a client is told so at once.
-        options={
-            "ct_flush": "true",
-            "reject": "true",
-            **({"affinity_timeout": AFFINITY} if balancer.affinity else {}),
-        },
+        # Without a backend a client is told so at once; connections to one that went end.
+        options={"ct_flush": "true", "reject": "true"},
+        # By a hash of the client's address. OVN's affinity_timeout would lose each client's first connection:
+        # the SYN that makes it learn is dropped, and those after it too, as conntrack has seen it.
+        selection_fields=("ip_src",) if balancer.affinity else (),
         ip_port_mappings=monitored if check else {},
         health_check=(health,) if health else (),
     )

@@ -114,8 +114,8 @@ NORTHBOUND = Kind(
         "Logical_Router_Static_Route": unnamed("ip_prefix", "nexthop", "output_port"),
         "Logical_Router_Policy": unnamed("action", "match", "nexthops", "priority"),
         "Load_Balancer": Table(
-            ("health_check", "ip_port_mappings", "protocol", "vips"),
-            {"external_ids": MARKS, "options": ("affinity_timeout", "ct_flush", "reject")},
+            ("health_check", "ip_port_mappings", "protocol", "selection_fields", "vips"),
+            {"external_ids": MARKS, "options": ("ct_flush", "reject")},
         ),
         "Load_Balancer_Health_Check": unnamed(
             "vip", options=("failure_count", "interval", "success_count", "timeout")

@@ -329,7 +329,7 @@ def _word_or_list(value: Any) -> str:
 
 
 def _word_or_map(value: Any) -> str:
-    return "<map>" if isinstance(value, dict) else "<word>"
+    return "<map>" if isinstance(value, dict | BaseModel) else "<word>"
 
 
 WORD_OR_LIST = Discriminator(_word_or_list)
