@@ -62,7 +62,6 @@ def differences(expected: Any, packet: Any) -> list[str]:
         "udp and dst host 10.0.0.2",
         lambda packet: packet[UDP].dport == 53,
     ],
-    ids=str,
 )
 def test_it_fits(expected: Any) -> None:
     assert fits(expected, udp())
