@@ -27,6 +27,9 @@ CONTROLLER_ID = 24946
 
 LOG, REJECT = 1, 2
 
+WATCHED = 4
+"""Of what is told to the log, which is 1 for outbound or 2 for inbound: the policy is only monitored."""
+
 RATE = 100
 """Hits a second that are logged of each flow; what is more is only counted, by the flow itself."""
 

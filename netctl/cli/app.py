@@ -22,6 +22,7 @@ from netctl.cli import (
     checks,
     faults,
     graph,
+    hits,
     inside,
     lab,
     machine,
@@ -67,7 +68,7 @@ def _options(
     output.Options.verbose = verbose
 
 
-for module in (lab, status, bond, faults, inside, checks, trace, matrix, capture, graph, machine):
+for module in (lab, status, bond, faults, inside, checks, trace, matrix, capture, hits, graph, machine):
     module.register(app)
 
 

@@ -30,7 +30,10 @@ CONTROLLER_ID = 24946
 """The `id` of the actions that are for the daemon that logs and rejects (dataplane.punt)."""
 
 LOG, REJECT = 1, 2
-"""What it is to do: the first octet of what an action tells it. The second: 1 is outbound, 2 inbound."""
+"""What it is to do: the first octet of what an action tells it."""
+
+WATCHED = 4
+"""Of the second octet, 1 for outbound or 2 for inbound: the policy is only monitored."""
 
 FIRST_ZONE, ZONES = 60000, 5536
 """Conntrack zones of br.microseg: OVN counts up from 1, and 16 bits end here."""
@@ -266,7 +269,7 @@ def _actions(rule: Rule) -> Iterator[tuple[int, tuple[str, ...], tuple[str, ...]
     passes = rule.monitored or rule.outcome == "allow"
     on = (MICROSEG.goto(_STAGES[1] if rule.monitored and not rule.stage else "commitment"),) if passes else ()
     kind = LOG * rule.log + REJECT * (rule.outcome == "reject" and not passes)
-    told = 1 + (rule.direction == "inbound")
+    told = 1 + (rule.direction == "inbound") + WATCHED * rule.monitored
     punt = (f"controller(id={CONTROLLER_ID},userdata={kind:02x}.{told:02x})",) if kind else ()
     if punt and passes:
         # A connection once, not every packet of it.

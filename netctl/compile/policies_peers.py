@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Any
 
 from netctl.model.intent import Intent, Port
@@ -66,6 +66,7 @@ class Directory:
         self._selected: dict[str, frozenset[int]] = {}
         self._peers: dict[tuple[str, str, str, str], Peers] = {}
         self._seen: dict[tuple[str, int], tuple[IPv4Address, ...]] = {}
+        self._known: dict[str, Mapping[IPv4Address | IPv6Address, frozenset[int]]] = {}
 
     # --- spaces ----------------------------------------------------------------------------------------
 
@@ -155,6 +156,16 @@ class Directory:
         if key not in self._seen:
             self._seen[key] = tuple(self._addresses(nic, space))
         return self._seen[key]
+
+    def at(self, space: str, address: IPv4Address | IPv6Address) -> frozenset[int]:
+        """The NICs that an address in a space stands for."""
+        if space not in self._known:
+            found: dict[IPv4Address | IPv6Address, set[int]] = {}
+            for nic in range(len(self.ports)):
+                for one in self.seen(nic, space):
+                    found.setdefault(one, set()).add(nic)
+            self._known[space] = {one: frozenset(nics) for one, nics in found.items()}
+        return self._known[space].get(address, frozenset())
 
     def _addresses(self, nic: int, space: str) -> Iterable[IPv4Address]:
         port = self.ports[nic]

@@ -98,7 +98,7 @@ def _ends(packet: Packet, there: Directory) -> Iterator[_End]:
             continue
         nic = numbers[own]
         space = there.space(nic)
-        peers = frozenset(number for number in numbers.values() if address in there.seen(number, space))
+        peers = there.at(space, address)
         yield _End(
             nic,
             space,

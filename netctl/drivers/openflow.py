@@ -31,6 +31,8 @@ _LINE = re.compile(
     r"actions=(?P<actions>.*)$"
 )
 
+_COUNT = re.compile(r"cookie=(?P<cookie>0x[0-9a-f]+), .*?n_packets=(?P<packets>[0-9]+)")
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -103,6 +105,17 @@ def parse(bridge: str, dump: str, learned: int) -> list[Flow]:
     return flows
 
 
+def counts(
+    openflow: OpenFlow, places: Iterable[tuple[str, str]], mark: int | None = None
+) -> list[tuple[int, int]]:
+    """Cookie and packets of each flow on these bridges (as node and bridge), of an owner's or of all."""
+    only = () if mark is None else (f"cookie={mark:#x}/{_MINE:#x}",)
+    dumps = _each(list(places), lambda place: _dump_flows(openflow, *place, ("dump-flows",), only))
+    return [
+        (int(found["cookie"], 16), int(found["packets"])) for dump in dumps for found in _COUNT.finditer(dump)
+    ]
+
+
 def _message(change: FlowChange) -> str:
     """A line of an ovs-ofctl flow file. Adding replaces a flow of the same key, whoever's it was."""
     if change.new is not None:
@@ -113,13 +126,15 @@ def _message(change: FlowChange) -> str:
 
 
 def _dump(openflow: OpenFlow, node: str, bridge: str, mark: int) -> str:
-    done = _run(
-        openflow,
-        node,
-        bridge,
-        ("--names", "--no-stats", "dump-flows"),
-        (f"cookie={mark:#x}/{_MINE:#x}",),
-    )
+    only = (f"cookie={mark:#x}/{_MINE:#x}",)
+    return _dump_flows(openflow, node, bridge, ("--names", "--no-stats", "dump-flows"), only)
+
+
+def _dump_flows(
+    openflow: OpenFlow, node: str, bridge: str, command: tuple[str, ...], arguments: tuple[str, ...]
+) -> str:
+    """What ovs-ofctl prints of a bridge's flows; nothing where nobody answers."""
+    done = _run(openflow, node, bridge, command, arguments)
     if done.returncode == 0:
         return done.stdout
     if any(word in done.stderr for word in _ABSENT):
