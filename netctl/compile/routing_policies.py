@@ -37,8 +37,7 @@ def compile_policies(intent: Intent, vpc: str, names: Names, rows: Rows) -> list
                 "Logical_Router_Policy",
                 f"{names.router(vpc)} no route",
                 f"vpc {vpc}",
-                priority=0,
-                action="drop",
+                action="drop",  # of priority 0, which is the default
                 match=f"ip4 && ip4.dst != {_set(_reached(intent, vpc))}",
             )
         )

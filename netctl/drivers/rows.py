@@ -110,7 +110,7 @@ def compose(replica: Replica, changes: Iterable[Change]) -> ovs.db.idl.Transacti
                     _write(replica, row, change, column, old, new, rows)
         for change in changes:
             if change.action == "delete" and not replica.kind.tables[change.table].shared:
-                rows[change.table, change.name].delete()
+                _delete(replica, rows[change.table, change.name])
     except BaseException:
         transaction.abort()
         raise
@@ -125,6 +125,30 @@ def _insert(replica: Replica, transaction: ovs.db.idl.Transaction, change: Chang
     if table.key is not None and table.key != "external_ids":
         setattr(row, table.key, change.name)
     return row
+
+
+def _delete(replica: Replica, row: Any) -> None:
+    """Delete a row, or let go of what it keeps alive.
+
+    The server itself collects a row of a table that is no root once nobody refers to it. But it refuses the
+    transaction where something goes that only such a row still refers to (a router's port to its gateway
+    group).
+    """
+    table = row._table
+    kept = [
+        column
+        for column in replica.kind.tables[table.name].columns
+        if column in table.columns
+        and table.columns[column].type.n_min == 0
+        and table.columns[column].type.key.type == types.UuidType
+        and table.columns[column].type.key.ref_type == "strong"
+        and values(row, column)
+    ]
+    if table.is_root or not kept:
+        row.delete()
+        return
+    for column in kept:
+        _assign(row, column, table.columns[column].type, [])
 
 
 def _write(
