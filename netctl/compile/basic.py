@@ -54,6 +54,7 @@ LOCAL = Pipeline(
 NETWORK_FUNCTIONS = Pipeline(
     {
         "admission": "of which virtual switch a frame is (reg3), and whether it goes up or down",
+        "arrival": "frames from the uplinks that had two tags are dropped",
         "chains": "what goes up, through its service chain (none yet)",
         "up": "learns that the sender is here; looks for the receiver",
         "turn": "to a receiver on this host back down, else on to the uplinks; both where nobody knows",
@@ -69,6 +70,14 @@ KEEP_TAG = "move:NXM_OF_VLAN_TCI[]->NXM_NX_REG2[0..15]"
 PUT_TAG = ("push_vlan:0x8100", "move:NXM_NX_REG2[0..15]->NXM_OF_VLAN_TCI[]")
 PRESENT = 0x1000
 """The bit of a TCI that says that there is a tag."""
+
+LOOK_AGAIN = ("encap(nsh)", "decap()")
+"""Make OVS parse the frame anew as it is now; nothing else comes of the two.
+
+A decision is cached by the fields that it looked at, and the second tag of a frame that has only one is none
+of them: the next frame with the same first tag would go the same way, whatever its second. Parsed anew, a
+frame whose first tag was taken away shows whether it had another.
+"""
 
 MARK_PORT = "move:NXM_OF_IN_PORT[]->NXM_NX_PKT_MARK[0..15]"
 RESTORE_PORT = "move:NXM_NX_PKT_MARK[0..15]->NXM_OF_IN_PORT[]"
@@ -226,6 +235,7 @@ def _local_flows(
                 KEEP_TAG,
                 "pop_vlan",
                 MARK_PORT,
+                *LOOK_AGAIN,
                 LOCAL.goto("single_tag"),
                 why=reason,
             )
@@ -343,7 +353,9 @@ def _network_function_flows(number: int, learned: str, flows: FlowSet, why: str)
     switch, on = f"set_field:{number + 1:#x}->reg3", f"reg3={number + 1:#x}"
     back = (FORGET_PORT, f"output:{down}")
     add("admission", (f"in_port={down}",), switch, NETWORK_FUNCTIONS.goto("chains"))
-    add("admission", (f"in_port={up}",), switch, CLEAR_MARK, NETWORK_FUNCTIONS.goto("down"))
+    bare = (KEEP_TAG, "pop_vlan", *LOOK_AGAIN)
+    arrive = (switch, CLEAR_MARK, *bare, NETWORK_FUNCTIONS.goto("arrival"))
+    add("admission", (f"in_port={up}", TAGGED), *arrive)
     add("turn", (on, "reg0=0"), *back, CLEAR_MARK, f"output:{up}")
     add("turn", (on, f"reg0={HERE:#x}"), *back)
     add("turn", (on, f"reg0={ELSEWHERE:#x}"), CLEAR_MARK, f"output:{up}")
@@ -358,6 +370,7 @@ def _shared_flows(learned: str, flows: FlowSet, why: str) -> None:
 
     find = (NETWORK_FUNCTIONS.look_up("learned"), NETWORK_FUNCTIONS.goto("turn"))
     add("admission", 200, (f"dl_src={GROUP_ADDRESS}",))
+    add("arrival", 100, (UNTAGGED,), *PUT_TAG, NETWORK_FUNCTIONS.goto("down"))
     add("chains", 0, (), NETWORK_FUNCTIONS.goto("up"))
     add("up", 0, (), _learn_where(HERE, learned), *find)
 
