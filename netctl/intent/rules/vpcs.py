@@ -9,7 +9,7 @@ from netctl.intent.findings import Findings
 from netctl.intent.rules.subnets import between
 from netctl.intent.source import Path_
 from netctl.model.intent import LabFile
-from netctl.model.vpc import Reroute
+from netctl.model.vpc import Reroute, Vpc
 
 
 def _own(lab: LabFile) -> dict[str, dict[str, IPv4Network]]:
@@ -80,6 +80,39 @@ def ways_out(lab: LabFile, findings: Findings) -> None:
                         f"{host} has no uplink in {subnet.switch}, which carries VLAN {subnet.vlan}",
                         f"give {subnet.switch} an uplink there, or name another host",
                     )
+
+
+def inside_and_outside(lab: LabFile, findings: Findings) -> None:
+    """What a VPC has inside is not outside as well, and whoever leaves can come back."""
+    own = _own(lab)
+    for name, vpc in lab.vpcs.items():
+        if not _subnets_sound(lab, findings):
+            continue
+        for index, external in enumerate(vpc.external):
+            path: Path_ = ("vpcs", name, "external", index)
+            cidr = lab.subnets[external.subnet].cidr if external.subnet in lab.subnets else None
+            for subnet, network in own[name].items():
+                if cidr is not None and network.overlaps(cidr):
+                    findings.error(
+                        (*path, "subnet"),
+                        f"{external.subnet} ({cidr}) overlaps the subnet {subnet} ({network}) of {name}: "
+                        "nobody could tell inside from outside",
+                        "choose another network for one of them",
+                    )
+            if not external.nat and not vpc.routable and own[name]:
+                findings.warn(
+                    (*path, "nat"),
+                    f"{name} says no externally routable prefixes: all of its subnets go out over "
+                    f"{external.subnet}",
+                    f"write vpcs.{name}.routable: [{next(iter(own[name].values()))}]",
+                )
+        if vpc.external and not vpc.routes and findings.sound("vpcs", name, "routes"):
+            findings.warn(
+                ("vpcs", name),
+                f"{name} has no routes: it reaches the external subnets themselves and nothing beyond",
+                f"write vpcs.{name}.routes: [{{to: 0.0.0.0/0, via: {vpc.external[0].subnet}}}]",
+                key=True,
+            )
 
 
 def _inside(address: IPv4Address, cidr: IPv4Network) -> bool:
@@ -202,6 +235,7 @@ def routable_prefixes(lab: LabFile, findings: Findings) -> None:
                 continue
             if not _subnets_sound(lab, findings):
                 continue
+            _routable_inside_only(lab, findings, vpc, prefix, path)
             if not any(prefix.overlaps(cidr) for cidr in own[name].values()):
                 findings.warn(
                     path,
@@ -216,14 +250,54 @@ def routable_prefixes(lab: LabFile, findings: Findings) -> None:
                 )
 
 
+def _routable_inside_only(
+    lab: LabFile, findings: Findings, vpc: Vpc, prefix: IPv4Network, path: Path_
+) -> None:
+    """An external subnet's own addresses, which NAT gives out there, are not the VPC's to route."""
+    for external in vpc.external:
+        cidr = lab.subnets[external.subnet].cidr if external.subnet in lab.subnets else None
+        if cidr is not None and prefix.overlaps(cidr):
+            findings.error(
+                path,
+                f"{prefix} overlaps the external subnet {external.subnet} ({cidr}): those are not the VPC's",
+                "write networks that the VPC has inside",
+            )
+
+
+def one_owner_of_a_prefix(lab: LabFile, findings: Findings) -> None:
+    """Two VPCs that leave over one external subnet without NAT route different prefixes there."""
+    seen: list[tuple[str, str, IPv4Network]] = []
+    for name, vpc in lab.vpcs.items():
+        ways = [external.subnet for external in vpc.external if not external.nat]
+        for index, prefix in enumerate(vpc.routable):
+            for way in ways:
+                other = next((o for o, w, p in seen if o != name and w == way and p.overlaps(prefix)), None)
+                if other is not None:
+                    findings.error(
+                        ("vpcs", name, "routable", index),
+                        f"{other} routes (part of) {prefix} over {way} too: nobody could tell them apart",
+                        "let one of them leave with NAT, or choose other prefixes",
+                    )
+            seen += [(name, way, prefix) for way in ways]
+
+
 def routing_policies(lab: LabFile, findings: Findings) -> None:
     """Ports go with TCP and UDP; a reroute says where to, in the VPC."""
     own = _own(lab)
     for name, vpc in lab.vpcs.items():
         seen: set[int] = set()
+        same: dict[tuple[object, ...], object] = {}
         for index, policy in enumerate(vpc.routing_policies):
             path: Path_ = ("vpcs", name, "routing_policies", index)
-            if policy.priority in seen:
+            ports = frozenset({*policy.ports, policy.port} - {None})
+            what = (policy.priority, policy.from_, policy.to, policy.protocol, ports)
+            if same.setdefault(what, policy) != policy:
+                findings.error(
+                    path,
+                    f"{name} does something else with the same packets at priority {policy.priority} already",
+                    "keep one of the two, or give this one another priority",
+                )
+            elif policy.priority in seen:
                 findings.warn(
                     (*path, "priority"),
                     f"{name} has two routing policies of priority {policy.priority}: which one wins is open",
@@ -319,9 +393,11 @@ def transit(lab: LabFile, findings: Findings) -> None:
 
 RULES = (
     ways_out,
+    inside_and_outside,
     routes,
     floating_ips,
     routable_prefixes,
+    one_owner_of_a_prefix,
     routing_policies,
     load_balancers,
     transit,

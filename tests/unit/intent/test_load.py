@@ -201,6 +201,8 @@ policies:
     )
     assert [str(warning) for warning in intent.warnings] == [
         "lab.yaml:3:36: no link leads from a to b: the fabric is in parts\n    write fabric.links: [[a, b]]",
+        "lab.yaml:6:3: shop has no routes: it reaches the external subnets themselves and nothing beyond\n"
+        "    write vpcs.shop.routes: [{to: 0.0.0.0/0, via: out}]",
         "lab.yaml:8:16: no subnet of shop is in 10.9.0.0/16\n"
         "    write a network that the VPC has, or leave it out",
         "lab.yaml:8:16: shop leaves with NAT only: nobody outside will see 10.9.0.0/16\n"
