@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.live.conftest import NETCTL, Lab, netctl
+from tests.live.conftest import NETCTL, TOPOLOGIES, Lab, netctl
 
 pytestmark = pytest.mark.live
 
@@ -366,6 +366,17 @@ def test_what_holds(suite: Suite) -> None:
     ran = suite.run("-s", "-v")
     assert "LEFT: [] []" in ran.text, ran.text
     assert ran.counts() == {"passed": 23}
+
+
+def test_the_example_of_the_document(suite: Suite) -> None:
+    document = (TOPOLOGIES.parent / "docs" / "pytest.md").read_text()
+    [example] = re.findall(
+        r"^```python\n(# test_first_lab\.py\n.*?)^```$", document, re.MULTILINE | re.DOTALL
+    )
+    text = (TOPOLOGIES / "first-lab.yaml").read_text()
+    suite.write("first-lab.yaml", text.replace("name: first-lab", f"name: {suite.lab.name}"))
+    suite.write("test_first_lab.py", example)
+    assert suite.run().counts() == {"passed": example.count("def test_")}
 
 
 def test_repeated_on_a_busy_machine(suite: Suite) -> None:
