@@ -28,6 +28,7 @@ from netctl.cli import (
     machine,
     matrix,
     output,
+    policy,
     status,
     trace,
 )
@@ -68,7 +69,21 @@ def _options(
     output.Options.verbose = verbose
 
 
-for module in (lab, status, bond, faults, inside, checks, trace, matrix, capture, hits, graph, machine):
+for module in (
+    lab,
+    status,
+    bond,
+    faults,
+    inside,
+    checks,
+    trace,
+    matrix,
+    capture,
+    hits,
+    policy,
+    graph,
+    machine,
+):
     module.register(app)
 
 

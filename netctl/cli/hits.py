@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from dataplane.hits import Hit
     from netctl.cli.operations import Running
     from netctl.compile.policies_rules import Policing, Rule
+    from netctl.model import Intent
 
 LAST = 20
 """How many hits are shown when nothing is said."""
 
 _PASSED = {"allow": "allowed", "drop": "dropped", "reject": "rejected"}
-_WATCHED = {"allow": "would be allowed", "drop": "would be dropped", "reject": "would be rejected"}
+WATCHED = {"allow": "would be allowed", "drop": "would be dropped", "reject": "would be rejected"}
 
 
 def register(app: typer.Typer) -> None:
@@ -173,14 +174,7 @@ class Book:
 
     def line(self, path: tuple[str | int, ...]) -> int | None:
         """The line of a rule in the file."""
-        if self._intent.locate is None:
-            return None
-        while path:
-            try:
-                return self._intent.locate(*path)[0]
-            except (KeyError, IndexError, TypeError):
-                path = path[:-1]
-        return None
+        return line_of(self._intent, path)
 
     def _entry(self, hit: Hit) -> Entry | None:
         if hit.label:
@@ -200,7 +194,7 @@ class Book:
             policy=rule.policy,
             rule=rule_words(rule),
             line=self.line(rule.path),
-            outcome=(_WATCHED if watched else _PASSED)[outcome],
+            outcome=(WATCHED if watched else _PASSED)[outcome],
             direction="inbound" if hit.inbound else "outbound",
             source=source,
             target=target,
@@ -221,6 +215,11 @@ class Book:
         peer = there.ports[min(peers)].name if peers else ""
         name = there.ports[own].name
         return (peer, name) if hit.inbound else (name, peer)
+
+
+def line_of(intent: Intent, path: tuple[str | int, ...]) -> int | None:
+    """The line of a rule in the file, or of what is nearest above it there; None where that is not known."""
+    return intent.locate(*path)[0] if intent.locate is not None else None
 
 
 def rule_words(rule: Rule) -> str:
@@ -247,7 +246,7 @@ def _counters(running: Running, book: Book) -> list[Counter]:
             rule.policy,
             rule_words(rule),
             book.line(rule.path),
-            (_WATCHED if rule.monitored else _PASSED)[rule.outcome],
+            (WATCHED if rule.monitored else _PASSED)[rule.outcome],
             packets[why],
         )
         for why, rule in sorted(book.rules.items(), key=lambda item: (item[1].policy, _order(item[1])))

@@ -65,11 +65,12 @@ def compile_policies(intent: Intent, policing: Policing, names: Names, rows: Row
 
 @dataclass
 class _Group:
-    """A port group as it comes together."""
+    """A port group as it comes together; `ports` are those of its members that are no NICs."""
 
     nics: frozenset[int]
     why: str
     acls: list[Ref] = field(default_factory=list)
+    ports: list[str] = field(default_factory=list)
 
 
 class _Compiler:
@@ -135,19 +136,32 @@ class _Compiler:
                 tracked,
                 self._last_tier,
             )
+        self._add_dhcp()
+
+    def _add_dhcp(self) -> None:
+        """Requests to OVN's DHCP pass. What it does not take for one must not reach anybody in its place."""
         subnets = self._intent.file.subnets
         asking = frozenset(nic for nic in self._carried if subnets[self._intent.ports[nic].subnet].dhcp)
-        servers = {str(subnet.dhcp_address) for subnet in subnets.values() if subnet.dhcp}
-        if asking:
-            group = self._group("NICs with DHCP", asking)
-            addresses = ", ".join(["255.255.255.255", *sorted(servers)])
-            match = [at(group, "outbound"), f"ip4.dst == {{{addresses}}}", "udp.src == 68", "udp.dst == 67"]
-            self._add_acl(group, "dhcp", "policies", "outbound", ALWAYS, "allow-related", match, 0)
+        if not asking:
+            return
+        group = self._group("NICs with DHCP", asking)
+        servers = sorted({str(subnet.dhcp_address) for subnet in subnets.values() if subnet.dhcp})
+        server = f"ip4.dst == {{{', '.join(['255.255.255.255', *servers])}}}"
+        request = ["udp.src == 68", "udp.dst == 67"]
+        match = [at(group, "outbound"), server, *request]
+        self._add_acl(group, "dhcp", "policies", "outbound", ALWAYS, "allow-related", match, 0)
+        self._groups[group].ports += [
+            self._names.localnet(name, subnet.switch)
+            for name, subnet in sorted(subnets.items())
+            if subnet.dhcp and subnet.type == "vlan"
+        ]
+        match = [at(group, "inbound"), *request]
+        self._add_acl(group, "dhcp inbound", "policies", "inbound", ALWAYS, "drop", match, 0)
 
     def finish(self) -> None:
         """The port groups, and the meter where something is logged."""
         for name, group in self._groups.items():
-            members = sorted(member for nic in group.nics for member in self._ports(nic))
+            members = sorted([*group.ports, *(member for nic in group.nics for member in self._ports(nic))])
             self._rows.add(
                 "Port_Group",
                 name,
