@@ -5,7 +5,7 @@ it back down then. What belongs to the frame on its way:
 
 - its VLAN, in its tag: between bridges every frame has one, so that patch ports may clear everything else;
 - the port of br0.local that it came in by, in pkt_mark, which patch ports keep: nothing is sent back to it;
-- where there are policies, the NIC that it is from or for, in pkt_mark's upper half.
+- the NIC that it is from, in pkt_mark's upper half; or for, on the way back where there are policies.
 
 br0.local and br.nf learn MAC addresses as a switch does: from the frames that pass.
 """
@@ -199,7 +199,7 @@ def _local_flows(
         f"learn(table={LOCAL['learned']},hard_timeout={AGEING},priority=100,{learned},limit={MOST_LEARNED},"
         "NXM_NX_REG2[0..11],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],load:NXM_NX_REG1[]->NXM_NX_REG0[])",
         *PUT_TAG,
-        *([TELL_NIC] if policed is not None else []),
+        TELL_NIC,
         f"output:{up}",
     )
     add("return", 0, (TAGGED,), RESTORE_PORT, CLEAR_MARK, KEEP_TAG, "pop_vlan", LOCAL.goto("destination"))
