@@ -62,6 +62,10 @@ class Names:
         """A load balancer of a VPC."""
         return f"{self.prefix}{vpc}/{name}"
 
+    def transit(self, vpc: str) -> str:
+        """What stands for a transit VPC's switch where else a subnet's name stands; no subnet has it."""
+        return f"{vpc}@transit"
+
     def zone(self, owner: str) -> str:
         """The names of a VPC's or subnet's VMs."""
         return f"{self.prefix}{owner}"

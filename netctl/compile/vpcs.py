@@ -5,7 +5,9 @@ What else a VPC has is in files beside this one, by feature.
 
 from __future__ import annotations
 
-from netctl.compile import external, load_balancers, nat, routes, routing_policies
+from collections.abc import Mapping
+
+from netctl.compile import external, load_balancers, nat, routes, routing_policies, transit
 from netctl.compile.names import Names
 from netctl.compile.routers import router_mac
 from netctl.compile.rows import Rows, refs
@@ -21,8 +23,9 @@ def compile_vpcs(intent: Intent, names: Names, rows: Rows) -> None:
             members[subnet.vpc].append(name)
     for vpc, subnets in members.items():
         ways = [gateway for gateway in intent.gateways if gateway.vpc == vpc]
-        widest = max(map(intent.subnet_mtu, [*subnets, *(way.subnet for way in ways)]), default=0)
+        widest = max(map(intent.subnet_mtu, _near(intent, vpc, members)), default=0)
         ports = [_port(intent, vpc, subnet, widest, names, rows) for subnet in subnets]
+        ports += transit.router_ports(intent, vpc, names, rows)
         ports += [external.router_port(intent, way, widest, names, rows) for way in ways]
         load_balancers.compile_load_balancers(intent, vpc, names, rows)
         rows.add(
@@ -30,12 +33,34 @@ def compile_vpcs(intent: Intent, names: Names, rows: Rows) -> None:
             names.router(vpc),
             f"vpc {vpc}",
             ports=refs(ports),
-            nat=refs(nat.compile_nat(intent, vpc, subnets, names, rows)),
+            nat=refs(nat.compile_nat(intent, vpc, _behind(intent, vpc, members), names, rows)),
             static_routes=refs(routes.compile_routes(intent, vpc, names, rows)),
             policies=refs(routing_policies.compile_policies(intent, vpc, names, rows)),
             load_balancer=load_balancers.references(intent, vpc, names),
         )
+    transit.compile_transit(intent, names, rows)
     external.compile_failover(intent, rows)
+
+
+def _behind(intent: Intent, vpc: str, members: Mapping[str, list[str]]) -> list[str]:
+    """The subnets that leave by a VPC: its own, and those of the VPCs that attach to it."""
+    return [*members[vpc], *(name for other in transit.attached(intent, vpc) for name in members[other])]
+
+
+def _near(intent: Intent, vpc: str, members: Mapping[str, list[str]]) -> list[str]:
+    """All subnets that packets to or from a VPC may come from or go to."""
+    connected = {vpc}
+    while True:
+        more = {other for one in connected for other in _attached_either_way(intent, one)} - connected
+        if not more:
+            break
+        connected |= more
+    outside = [way.subnet for way in intent.gateways if way.vpc in connected]
+    return [*(name for one in connected for name in members[one]), *outside]
+
+
+def _attached_either_way(intent: Intent, vpc: str) -> list[str]:
+    return [*intent.file.vpcs[vpc].attach, *transit.attached(intent, vpc)]
 
 
 def _port(intent: Intent, vpc: str, name: str, widest: int, names: Names, rows: Rows) -> Ref:

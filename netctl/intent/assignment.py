@@ -7,6 +7,7 @@ intent and back gives the same (unless the other claims, by name, what was assig
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from heapq import heapify, heappop, heappush
@@ -33,6 +34,10 @@ HOST_NETWORK = IPv4Network("100.64.0.0/16")
 """Where br0's addresses come from: the hosts' own untagged network (RFC 6598 space)."""
 
 
+TRANSIT_NETWORK = IPv4Network("169.254.0.0/16")
+"""Where routers' addresses in transit VPCs come from (RFC 3927): no guest and no other router sees them."""
+
+
 def host_address(number: int) -> IPv4Address:
     """br0's address, the Geneve endpoint."""
     return HOST_NETWORK.network_address + number
@@ -55,6 +60,7 @@ def assign(lab: LabFile, assignments: Assignments | None = None) -> Assignments:
         machines=_machines(lab, given.machines),
         slots=slots,
         routers=routers,
+        transits=_transits(lab, given.transits),
     )
 
 
@@ -274,6 +280,19 @@ def _free(ranges: list[tuple[int, int]], used: set[int]) -> Iterator[int]:
             if number not in used:
                 yield number
         previous = max(previous, last)
+
+
+def _transits(lab: LabFile, given: Mapping[str, str]) -> dict[str, str]:
+    """An address for each VPC in each transit VPC, one of its own in the whole lab."""
+    wanted = [f"{name}/{hub}" for name, vpc in lab.vpcs.items() for hub in vpc.attach]
+    wanted += [f"{name}/{name}" for name, vpc in lab.vpcs.items() if vpc.type == "transit"]
+    base = int(TRANSIT_NETWORK.network_address)
+    before = {}
+    for name, address in given.items():
+        with contextlib.suppress(ValueError):
+            before[name] = int(IPv4Address(address)) - base
+    numbers = _keep_or_number(set(wanted), before, frozenset())
+    return {name: str(IPv4Address(base + number)) for name, number in numbers.items()}
 
 
 def _machines(lab: LabFile, given: Mapping[str, str]) -> dict[str, str]:

@@ -211,7 +211,10 @@ def _mirrored(text: str, names: Names) -> Finding:
 
 
 def _via(text: str, names: Names) -> Finding:
-    return None if _is_address(text) else names.unknown("subnet", text)
+    """An external subnet, a transit VPC, or an address."""
+    if _is_address(text) or text in names.by_kind["subnet"] or text in names.by_kind["VPC"]:
+        return None
+    return names.any_of(("subnet", "VPC"), text)
 
 
 def _policy_end(text: str, names: Names) -> Finding:

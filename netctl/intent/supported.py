@@ -38,8 +38,6 @@ NOT_YET: tuple[tuple[str, Wanted, str], ...] = (
     # VPCs and the way out
     ("clusters.*.latency_ms", written, "latency between clusters"),
     ("subnets.*.cidr6", written, "IPv6 subnets"),
-    ("vpcs.*.type", is_("transit"), "transit VPCs"),
-    ("vpcs.*.attach", written, "transit VPCs"),
     ("physical.*.kind", is_("router"), "routers with BGP"),
     # service chains
     ("network_functions.*", written, "network functions"),

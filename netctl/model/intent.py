@@ -160,9 +160,10 @@ class Assignments:
 
     `nics` maps vm/index to (number, MAC or "", address or ""), where "" stands for what the file says
     itself or what needs none; `hosts` a host to its number; `placement` a VM that the file does not
-    place to its host; `machines` a bare machine to its MAC; `routers` vpc/subnet to the VPC's address in that
-    external subnet, unless the file says it. `slots` gives every VM a place of its own on
-    its host, counted from 0: whoever comes next takes the lowest one that is free anywhere.
+    place to its host; `machines` a bare machine to its MAC; `routers` vpc/subnet to the VPC's address in
+    that external subnet, unless the file says it; `transits` vpc/hub to the VPC's address in that transit
+    VPC. `slots` gives every VM a place of its own on its host, counted from 0: whoever comes next takes the
+    lowest one that is free anywhere.
     """
 
     hosts: Mapping[str, int] = field(default_factory=dict)
@@ -171,6 +172,7 @@ class Assignments:
     machines: Mapping[str, str] = field(default_factory=dict)
     slots: Mapping[str, int] = field(default_factory=dict)
     routers: Mapping[str, str] = field(default_factory=dict)
+    transits: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,10 @@ class Intent:
     def port(self, name: str) -> Port:
         """The port of `vm/index`, or of a VM's first NIC when no index is given. KeyError when unknown."""
         return self.ports_by_name[name if "/" in name else f"{name}/0"]
+
+    def transit_address(self, vpc: str, hub: str) -> IPv4Address:
+        """The address of a VPC's router in a transit VPC."""
+        return IPv4Address(self.assignments.transits[f"{vpc}/{hub}"])
 
     def gateways_beside(self, machine: Physical) -> list[Gateway]:
         """The ways out of VPCs over the network that a bare machine is on."""

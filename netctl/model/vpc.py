@@ -25,7 +25,7 @@ class Route(Model):
     """A route of a VPC."""
 
     to: Network = Field(description="The destination; the longest prefix wins.")
-    via: str = Field(description="An external subnet of the VPC, or an address.")
+    via: str = Field(description="An external subnet of the VPC, a transit VPC, or an address.")
 
 
 class Reroute(Model):

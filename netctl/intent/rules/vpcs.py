@@ -129,6 +129,18 @@ def routes(lab: LabFile, findings: Findings) -> None:
             if route in vpc.routes[:index]:
                 findings.error(path, f"the route to {route.to} is there twice", "keep one of the two")
                 continue
+            if _is_attached(lab, vpc, route.via):
+                continue
+            if route.via not in lab.subnets and route.via in lab.vpcs:
+                attachable = lab.vpcs[route.via].type == "transit"
+                findings.error(
+                    (*path, "via"),
+                    f"{name} does not attach to {route.via}: this route leads nowhere",
+                    f"write vpcs.{name}.attach: [{route.via}]"
+                    if attachable
+                    else "name a transit VPC that both attach to",
+                )
+                continue
             if route.via in lab.subnets:
                 subnet = lab.subnets[route.via]
                 if route.via not in outside and findings.sound("vpcs", name, "external"):
@@ -161,6 +173,18 @@ def routes(lab: LabFile, findings: Findings) -> None:
                     f"{address} is in no subnet that {name} has or leaves over: this route leads nowhere",
                     f"write an address of {_networks(near)}" if near else "give the VPC a subnet",
                 )
+
+
+def _is_attached(lab: LabFile, vpc: Vpc, via: str) -> bool:
+    """Whether a route leads over a transit VPC: by its name, a subnet of it, or an address there."""
+    address = _address(via)
+    for hub in vpc.attach:
+        inside = {name: subnet for name, subnet in lab.subnets.items() if subnet.vpc == hub}
+        if via == hub or via in inside:
+            return True
+        if address and any(subnet.cidr and address in subnet.cidr for subnet in inside.values()):
+            return True
+    return False
 
 
 def _networks(networks: list[IPv4Network]) -> str:
@@ -389,6 +413,37 @@ def transit(lab: LabFile, findings: Findings) -> None:
                 findings.error(path, f"{name} cannot attach to itself", "name a VPC of type: transit")
             elif other in lab.vpcs and lab.vpcs[other].type != "transit" and findings.sound("vpcs", other):
                 findings.error(path, f"{other} is not a transit VPC", f"write vpcs.{other}.type: transit")
+            elif other in vpc.attach[:index]:
+                findings.error(path, f"{name} attaches to {other} twice", "keep one of the two")
+            elif vpc.type == "transit" and findings.sound("vpcs", name, "type"):
+                findings.error(
+                    path,
+                    f"{name} is a transit VPC itself: regular VPCs attach to it, it attaches to none",
+                    "attach the VPCs to both, or leave out type: transit",
+                )
+
+
+def one_network_in_a_transit(lab: LabFile, findings: Findings) -> None:
+    """A transit VPC routes to all that attach to it, so no two of their subnets overlap."""
+    if not _subnets_sound(lab, findings):
+        return
+    own = _own(lab)
+    for hub, transit_vpc in lab.vpcs.items():
+        if transit_vpc.type != "transit":
+            continue
+        seen: list[tuple[str, str, IPv4Network]] = [(hub, name, cidr) for name, cidr in own[hub].items()]
+        for vpc, definition in lab.vpcs.items():
+            if hub not in definition.attach:
+                continue
+            for subnet, cidr in own[vpc].items():
+                other = next(((v, s) for v, s, c in seen if c.overlaps(cidr)), None)
+                if other is not None:
+                    findings.error(
+                        ("vpcs", vpc, "attach", definition.attach.index(hub)),
+                        f"{subnet} of {vpc} ({cidr}) overlaps {other[1]} of {other[0]}: {hub} routes both",
+                        "choose another network for one of them",
+                    )
+            seen += [(vpc, name, cidr) for name, cidr in own[vpc].items()]
 
 
 RULES = (
@@ -401,4 +456,5 @@ RULES = (
     routing_policies,
     load_balancers,
     transit,
+    one_network_in_a_transit,
 )
