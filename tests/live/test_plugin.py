@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -661,9 +662,22 @@ def test_workers_side_by_side(suite: Suite) -> None:
 
 
 def test_a_worker_that_is_killed_leaves_nothing(suite: Suite) -> None:
-    suite.tests("def test_dies(lab):\n    os.kill(os.getpid(), signal.SIGKILL)\n")
+    suite.write("other.yaml", (suite.directory / "lab.yaml").read_text().replace("web3:", "web4:"))
+    suite.tests(
+        "def test_dies(lab):\n    lab.apply('other.yaml')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
     ran = suite.run("-n", "1", code=1)
     assert "crashed" in ran.text
+    assert suite.labs() == []
+    assert not list(Path(tempfile.gettempdir()).glob(f"netctl-pytest-*/{suite.lab.name}-*"))
+
+
+def test_what_a_run_that_was_killed_has_left_is_taken_over(suite: Suite) -> None:
+    text = (suite.directory / "lab.yaml").read_text()
+    left = suite.write("left.yaml", text.replace(f"name: {suite.lab.name}", f"name: {suite.lab.name}-gw0"))
+    netctl("up", left)
+    suite.tests("def test_it(lab):\n    lab.check(from_='web1', to='web2')\n")
+    assert suite.run("-n", "1").counts() == {"passed": 1}
     assert suite.labs() == []
 
 

@@ -77,7 +77,8 @@ def _lab(request: pytest.FixtureRequest, temporary: pytest.TempPathFactory) -> I
     def directory() -> Path:
         return temporary.mktemp("lab")
 
-    entry = _pool(config).take(_file(request, find))
+    pool = _pool(config)
+    entry = pool.take(_file(request, find))
     intent = operations.locate(entry.name).intent
     with Nics(entry.name, intent) as nics:
         if entry.senders:
@@ -85,7 +86,9 @@ def _lab(request: pytest.FixtureRequest, temporary: pytest.TempPathFactory) -> I
             nics.settle(senders=entry.senders)
             nics.caught.clear()
         try:
-            yield Lab(entry.name, intent, nics, find, directory)
+            yield Lab(
+                entry.name, intent, nics, lambda word: pool.under_name(entry.name, find(word)), directory
+            )
         finally:
             entry.senders = {sent.place.name for sent in nics.sent}
 

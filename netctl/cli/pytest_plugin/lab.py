@@ -188,7 +188,7 @@ class Lab:
             name: the lab's name.
             intent: what it is.
             nics: its NICs, listened to.
-            find: finds the file that a word of the test means.
+            find: finds the file that a word of the test means, under this lab's name.
             directory: makes a directory for the test's files.
         """
         self.name, self.intent = name, intent
@@ -253,13 +253,10 @@ class Lab:
         Args:
             what: keys of its file with their new values (None removes one), or another file.
         """
-        from netctl.cli.pytest_plugin.pool import named_copy
-
         if isinstance(what, Mapping):
             operations.patch(self.name, what, _quiet)
         else:
-            with named_copy(self._find(str(what)), self.name) as file:
-                operations.apply(file, _quiet)
+            operations.apply(self._find(str(what)), _quiet)
         self._follow()
 
     @_spoken

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
+import shutil
 import socket
 import struct
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dataplane import store
-from dataplane.store import ROOT
 from netctl.cli import operations
 from netctl.cli.pytest_plugin.files import lab_name, renamed
 from netctl.errors import ChangeError, ConflictError, InputError, NetctlError
 
 _UCRED = struct.Struct("=iII")
+_COPIES = "netctl-pytest-{}-"
 _CLAIM = "\0netctl-pytest-{}"
 
 
@@ -49,6 +50,7 @@ class Pool:
         """
         self._worker, self._run = worker, run
         self._entries: dict[Path, Entry] = {}
+        self._numbers = itertools.count(1)
         self._directory: tempfile.TemporaryDirectory[str] | None = None
 
     def take(self, file: Path) -> Entry:
@@ -67,7 +69,9 @@ class Pool:
         entry = self._entries[file] = self._new(file)
         try:
             _heal(entry)
-            operations.up(entry.path, _quiet)
+            # A worker's lab that is there already is what a run that was killed as a whole has left.
+            bring = operations.apply if self._worker else operations.up
+            bring(entry.path, _quiet)
         except NetctlError as error:
             if isinstance(error, ConflictError) or entry.name not in store.labs():
                 self._entries.pop(file).claim.close()
@@ -86,17 +90,20 @@ class Pool:
                     "Give one of them another `name:`, so that both can be up.",
                 )
         claim = _claim(name)
-        path = file
-        if name != own:
-            text = f"{renamed(file.read_text(), name).rstrip()}\n{_sign(self._run)}\n"
-            path = Path(self._copies(), f"{name}.yaml")
-            path.write_text(text)
-        return Entry(name, file, path, bool(self._worker) or name not in store.labs(), claim)
+        ours = bool(self._worker) or name not in store.labs()
+        return Entry(name, file, self.under_name(name, file), ours, claim)
 
-    def _copies(self) -> str:
+    def under_name(self, name: str, file: Path) -> Path:
+        """A file that says the same of the lab of that name; InputError when it is not right."""
+        from netctl import intent as intents
+
+        if intents.load(file).name == name:
+            return file
         if self._directory is None:
-            self._directory = tempfile.TemporaryDirectory(prefix="netctl-pytest-")
-        return self._directory.name
+            self._directory = tempfile.TemporaryDirectory(prefix=_COPIES.format(self._run))
+        copy = Path(self._directory.name, f"{name}-{next(self._numbers)}.yaml")
+        copy.write_text(renamed(file.read_text(), name))
+        return copy
 
     def close(self) -> list[str]:
         """Take down the labs that are ours; returns what could not be done, in words."""
@@ -119,33 +126,16 @@ class Pool:
 
 
 def sweep(run: str) -> list[str]:
-    """Take down the labs that killed workers of a run have left; returns their names."""
-    found = []
-    for record in ROOT.glob("*-gw*/lab.json"):
-        with contextlib.suppress(OSError):
-            if _sign(run) in record.read_text():
-                found.append(record.parent.name)
-    if not found:
-        return []
-    return [name for lab in found for name in operations.down(lab, False, _quiet)]
-
-
-@contextlib.contextmanager
-def named_copy(file: Path, name: str) -> Iterator[Path]:
-    """Within, a file that says the same of the lab of that name; InputError when it is not right."""
-    from netctl import intent as intents
-
-    if intents.load(file).name == name:
-        yield file
-        return
-    with tempfile.TemporaryDirectory(prefix="netctl-pytest-") as directory:
-        copy = Path(directory, file.name)
-        copy.write_text(renamed(file.read_text(), name))
-        yield copy
-
-
-def _sign(run: str) -> str:
-    return f"# brought up by the pytest run {run}"
+    """Take down the labs that killed workers of a run have left, with their files; returns their names."""
+    removed = []
+    for name in store.labs():
+        with contextlib.suppress(InputError):  # a damaged record is nobody's
+            record = store.read(name) if "-gw" in name else None
+            copies = Path(record.file).parent if record is not None else Path()
+            if copies.name.startswith(_COPIES.format(run)):
+                removed += operations.down(name, False, _quiet)
+                shutil.rmtree(copies, ignore_errors=True)
+    return removed
 
 
 def _heal(entry: Entry) -> None:
