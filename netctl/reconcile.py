@@ -20,6 +20,7 @@ from netctl.compile.trunks import tagged
 from netctl.drivers import (
     Databases,
     Expected,
+    gateway_nodes,
     hear_from_all,
     remove_stale_chassis,
     unready_ports,
@@ -170,6 +171,18 @@ def misprogrammed(desired: State, where: Where) -> dict[str, str]:
         wrong.setdefault(node, []).append(f"{len(found)} of {bridge}")
     return {
         node: f"{node}: flows are not as they must be: {', '.join(there)}" for node, there in wrong.items()
+    }
+
+
+def gateways(intent: Intent, where: Where, *, prefix: str = "") -> dict[str, str | None]:
+    """The host that is the gateway of each VPC's way out now, by vpc/subnet; None where nobody is."""
+    names = Names(prefix)
+    expected = replace(_expected(intent, names), gateways=_gateways(intent, names))
+    with _opened(where, intent.name) as databases:
+        nodes = gateway_nodes(databases, expected) if databases.southbound_answers() else {}
+    return {
+        f"{way.vpc}/{way.subnet}": nodes.get(names.router_port(way.vpc, way.subnet))
+        for way in intent.gateways
     }
 
 

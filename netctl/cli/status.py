@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from netctl.cli import output
+from netctl.cli import output, vpcs
 from netctl.cli.bond import describe
 from netctl.cli.bond import state as bond_state
 from netctl.cli.options import LAB_PANEL, Json, LabArgument
@@ -123,6 +123,7 @@ def gather(running: Running) -> dict[str, Any]:
         "hosts": hosts,
         "switches": [{"name": name, "daemons": alive(name, "switch")} for name in intent.switches],
         "subnets": subnets,
+        "vpcs": vpcs.gather(running),
         "nics": nics,
         "machines": [
             {"name": name, "switch": machine.definition.switch, "vlan": machine.definition.vlan}
@@ -170,6 +171,7 @@ def show(report: dict[str, Any]) -> None:
                 for s in report["subnets"]
             ],
         )
+    vpcs.show(report["vpcs"])
     if report["nics"]:
         output.heading("VMs")
         output.table(

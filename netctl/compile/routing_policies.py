@@ -57,6 +57,16 @@ def reroute_of(policy: RoutingPolicy) -> IPv4Address | None:
     return policy.action.reroute if isinstance(policy.action, Reroute) else policy.reroute
 
 
+def action_of(policy: RoutingPolicy) -> str:
+    """What a policy does: permit, deny or reroute."""
+    return "reroute" if isinstance(policy.action, Reroute) else policy.action
+
+
+def policy_name(names: Names, vpc: str, policy: RoutingPolicy) -> str:
+    """The name of a policy's row."""
+    return f"{names.router(vpc)} {_label(policy)}"
+
+
 def _distinct(intent: Intent, vpc: str) -> Iterable[RoutingPolicy]:
     return {
         _label(policy): policy
@@ -66,12 +76,13 @@ def _distinct(intent: Intent, vpc: str) -> Iterable[RoutingPolicy]:
 
 def _label(policy: RoutingPolicy) -> str:
     """What tells it from others: the same whatever else the file has."""
-    ports = ",".join(map(str, _ports(policy)))
+    ports = ",".join(map(str, ports_of(policy)))
     what = f"{policy.protocol}/{ports}" if ports else policy.protocol
     return f"{policy.priority} {policy.from_} {policy.to} {what}"
 
 
-def _ports(policy: RoutingPolicy) -> list[int]:
+def ports_of(policy: RoutingPolicy) -> list[int]:
+    """The destination ports of a policy, sorted; none for all."""
     return sorted({*policy.ports, *([policy.port] if policy.port else [])})
 
 
@@ -81,15 +92,14 @@ def _routing_policy(intent: Intent, vpc: str, policy: RoutingPolicy, names: Name
     terms += _end(intent, vpc, policy.from_, "src", names) + _end(intent, vpc, policy.to, "dst", names)
     if policy.protocol in ("tcp", "udp"):
         terms.append(policy.protocol)
-        if ports := _ports(policy):
+        if ports := ports_of(policy):
             terms.append(f"{policy.protocol}.dst == {_set(ports)}")
-    action = "reroute" if isinstance(policy.action, Reroute) else policy.action
     return rows.add_unnamed(
         "Logical_Router_Policy",
-        f"{names.router(vpc)} {_label(policy)}",
+        policy_name(names, vpc, policy),
         f"routing policy {policy.priority} of vpc {vpc}",
         priority=policy.priority,
-        action=_ACTIONS[action],
+        action=_ACTIONS[action_of(policy)],
         match=" && ".join(terms),
         nexthops=(str(hop),) if hop else (),
     )

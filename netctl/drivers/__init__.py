@@ -3,6 +3,7 @@
 from netctl.drivers.databases import Databases
 from netctl.drivers.readiness import (
     Expected,
+    gateway_nodes,
     hear_from_all,
     remove_stale_chassis,
     unready_ports,
@@ -14,6 +15,7 @@ from netctl.drivers.readiness import (
 __all__ = [
     "Databases",
     "Expected",
+    "gateway_nodes",
     "hear_from_all",
     "remove_stale_chassis",
     "unready_ports",

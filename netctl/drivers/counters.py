@@ -1,4 +1,4 @@
-"""How many packets each rule of a policy has had: from the flows that it became, on all hosts.
+"""How many packets each rule of a policy, or each routing policy, has had: from its flows on all hosts.
 
 A flow counts from when it was put in; ovn-controller and netctl put in anew what they change. On subnets that
 OVN carries a rule is an ACL, its flows are found by the cookies of the logical flows that northd made of it
@@ -18,7 +18,7 @@ from netctl.drivers.tables import Kind, Table
 from netctl.model import basic
 from netctl.model.devices import INTEGRATION_BRIDGE
 from netctl.model.flow import owner_cookie
-from netctl.model.state import NORTHBOUND, WHY_KEY
+from netctl.model.state import NAME_KEY, NORTHBOUND, WHY_KEY
 
 LOGICAL_FLOWS = Kind("OVN_Southbound", {"Logical_Flow": Table(watch=("external_ids",), key=None)})
 
@@ -28,16 +28,26 @@ DIGITS = 8
 
 def of_acls(databases: Databases, hosts: Iterable[str]) -> dict[str, int]:
     """Packets by what ACLs are for (`netctl-for`), on all of these hosts together."""
+    return _of_rows(databases, hosts, "ACL", WHY_KEY)
+
+
+def of_routing_policies(databases: Databases, hosts: Iterable[str]) -> dict[str, int]:
+    """Packets by the names of routing policies (`netctl-name`), on all of these hosts together."""
+    return _of_rows(databases, hosts, "Logical_Router_Policy", NAME_KEY)
+
+
+def _of_rows(databases: Databases, hosts: Iterable[str], table: str, key: str) -> dict[str, int]:
+    """Packets by what the rows of a northbound table have under a key in external_ids."""
     (northbound,) = databases.open([NORTHBOUND])
-    acls = {
-        row.uuid.hex[:DIGITS]: values(row, "external_ids").get(WHY_KEY, "") for row in northbound.rows("ACL")
+    names = {
+        row.uuid.hex[:DIGITS]: values(row, "external_ids").get(key, "") for row in northbound.rows(table)
     }
-    if not acls:
+    if not names:
         return {}
     cookies = {
-        int(uuid.hex[:DIGITS], 16): acls[hint] for uuid, hint in _logical_flows(databases) if hint in acls
+        int(uuid.hex[:DIGITS], 16): names[hint] for uuid, hint in _logical_flows(databases) if hint in names
     }
-    found = dict.fromkeys(acls.values(), 0)
+    found = dict.fromkeys(names.values(), 0)
     for cookie, packets in _packets(databases, hosts, INTEGRATION_BRIDGE).items():
         if cookie in cookies:
             found[cookies[cookie]] += packets

@@ -139,20 +139,30 @@ def _unwatched(by_node: Mapping[str, Replica], alive: Mapping[str, str]) -> list
     return found
 
 
+def gateway_nodes(databases: Databases, expected: Expected) -> dict[str, str | None]:
+    """The node that is the gateway of each router port of `expected` now; None where nobody is."""
+    where = _gateway_nodes(databases.southbound(), expected)
+    return {port: where.get(f"cr-{port}") for port in expected.gateways}
+
+
 def _gateways_missing(southbound: Replica, expected: Expected) -> list[str]:
+    where = _gateway_nodes(southbound, expected)
+    return [
+        f"{node} is not the gateway of {port}" + (f", but {there}" if there else "")
+        for port, node in expected.gateways.items()
+        if (there := where.get(f"cr-{port}")) != node
+    ]
+
+
+def _gateway_nodes(southbound: Replica, expected: Expected) -> dict[str, str | None]:
     chassis = {row.uuid: scalar(row, "name") for row in southbound.rows("Chassis")}
-    where = {
+    return {
         scalar(row, "logical_port"): expected.chassis.get(
             chassis.get(next(iter(values(row, "chassis")), None), "")
         )
         for row in southbound.rows("Port_Binding")
         if scalar(row, "type") == "chassisredirect"
     }
-    return [
-        f"{node} is not the gateway of {port}" + (f", but {there}" if there else "")
-        for port, node in expected.gateways.items()
-        if (there := where.get(f"cr-{port}")) != node
-    ]
 
 
 def wait_for_neighbours(databases: Databases, neighbours: Collection[tuple[str, str]], limit: float) -> None:

@@ -47,6 +47,22 @@ def test_checks_of_the_topology_hold(red: Lab) -> None:
     netctl("test", red.file, "--lab", red.name)
 
 
+def test_status_tells_gateways_and_counts_what_policies_match(red: Lab) -> None:
+    def policies() -> dict[int, int]:
+        vpcs = {vpc["name"]: vpc for vpc in netctl("status", red.name, "--json").json()["vpcs"]}
+        assert {way["subnet"]: way["gateway"] for way in vpcs["red"]["external"]} == {
+            "internet": "hv1",
+            "office": "hv3",
+        }
+        return {policy["priority"]: policy["packets"] for policy in vpcs["red"]["routing_policies"]}
+
+    before = policies()
+    for _ in range(3):
+        send(red, "desk", "192.168.2.11", 123)
+    after = policies()
+    assert (after[100] - before[100], after[200] - before[200]) == (3, 0)
+
+
 def test_nothing_is_left_to_change(red: Lab) -> None:
     netctl("plan", red.file)
 
