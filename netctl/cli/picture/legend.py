@@ -196,4 +196,4 @@ def _vpc_lines(vpc: Vpc) -> list[str]:
 def _cut(lines: Sequence[str]) -> list[str]:
     if len(lines) <= MOST_LINES:
         return list(lines)
-    return [*lines[: MOST_LINES - 1], f"and {len(lines) - MOST_LINES + 1} more"]
+    return [*lines[: MOST_LINES - 1], f"and {len(lines) - MOST_LINES + 1} more in the file"]
