@@ -107,3 +107,71 @@ def test_limits_outlive_the_switch(lab: Lab) -> None:
     os.kill(int(pidfile.read_text()), signal.SIGKILL)
     netctl("apply", file)
     assert 5e6 < speed(lab, "b", "a", "10.10.0.11") < 10e6
+
+
+# --- plugged in and out ------------------------------------------------------------------------------------
+
+
+def link(lab: Lab, node: str, device: str) -> dict[str, Any]:
+    """A device as `ip` shows it; empty where there is none."""
+    shown = json.loads(lab.run(node, "ip", "-json", "link", "show"))
+    found: list[dict[str, Any]] = [each for each in shown if each["ifname"] == device]
+    return found[0] if found else {}
+
+
+def reaches(lab: Lab, source: str, address: str) -> bool:
+    return " 0% packet loss" in lab.run(source, "ping", "-c2", "-i0.2", "-W1", address, code=None)
+
+
+@pytest.mark.parametrize("kind", ["vlan", "vlan-basic", "overlay"])
+def test_nics_come_go_and_change_while_the_others_work(lab: Lab, kind: str) -> None:
+    intent = two_vms({"type": kind})
+    intent["subnets"]["more"] = {"type": kind, "vlan": 11, "cidr": "10.11.0.0/24"}
+    intent["vms"]["b"]["nics"].append({"subnet": "more"})
+    if kind == "overlay":
+        intent["vpcs"] = {"shop": {}}
+        for name in ("lan", "more"):
+            del intent["subnets"][name]["vlan"]
+            intent["subnets"][name]["vpc"] = "shop"
+    nics: list[dict[str, Any]] = intent["vms"]["a"]["nics"]
+    lan, side = nics
+    lab.up(intent)
+    beside = Ping(lab, "a", "10.20.0.12")
+
+    def becomes(*wanted: dict[str, Any]) -> None:
+        nics[:] = wanted
+        lab.apply(intent)
+        assert netctl("plan", lab.file).code == 0
+
+    # Plugged in: a third NIC, which gets an address, a MAC of AHV's OUI, and packets.
+    becomes(lan, side, {"subnet": "more"})
+    third = next(nic for nic in netctl("status", lab.name, "--json").json()["nics"] if nic["nic"] == 2)
+    assert third["mac"].startswith("50:6b:8d:") and link(lab, "a", "eth2")["address"] == third["mac"]
+    assert reaches(lab, "b", third["ip"])
+
+    # The cable taken out and put in again.
+    becomes({**lan, "link": "down"}, side, {"subnet": "more"})
+    assert "NO-CARRIER" in link(lab, "a", "eth0")["flags"]
+    assert not reaches(lab, "b", "10.10.0.11")
+    becomes(lan, side, {"subnet": "more"})
+    assert "NO-CARRIER" not in link(lab, "a", "eth0")["flags"]
+    assert reaches(lab, "b", "10.10.0.11")
+
+    # Another MAC address, and the pool's again: the one that it had. Who knew the old one has to ask anew.
+    pooled = link(lab, "a", "eth0")["address"]
+    becomes({**lan, "mac": "50:6b:8d:00:00:77"}, side, {"subnet": "more"})
+    assert link(lab, "a", "eth0")["address"] == "50:6b:8d:00:00:77"
+    lab.run("b", "ip", "neighbour", "flush", "dev", "eth0")
+    assert reaches(lab, "b", "10.10.0.11")
+    assert "50:6b:8d:00:00:77" in lab.run("b", "ip", "neighbour", "show", "10.10.0.11")
+    becomes(lan, side, {"subnet": "more"})
+    assert link(lab, "a", "eth0")["address"] == pooled
+    lab.run("b", "ip", "neighbour", "flush", "dev", "eth0")
+    assert reaches(lab, "b", "10.10.0.11")
+
+    # Plugged out.
+    becomes(lan, side)
+    assert link(lab, "a", "eth2") == {} and link(lab, "hv1", third["tap"]) == {}
+    assert not reaches(lab, "b", third["ip"])
+    assert reaches(lab, "b", "10.10.0.11")
+    assert beside.lost() == 0
