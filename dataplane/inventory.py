@@ -165,11 +165,7 @@ def inventory(intent: Intent) -> Inventory:
                 "host",
                 addresses,
                 mac=host.mac,
-                bonds={
-                    bridge.bond: bridge.uplinks
-                    for bridge in host.bridges
-                    if bridge.mode != "none" and len(bridge.uplinks) > 1
-                },
+                bonds={bridge.bond: bridge.uplinks for bridge in host.bridges if bridge.bonded},
                 bridges=tuple(bridge.bridge for bridge in host.bridges),
                 learning=basic.learning_bridges(intent, host),
                 punted=basic.punts(intent, host),
@@ -178,7 +174,7 @@ def inventory(intent: Intent) -> Inventory:
         nodes.append(Node(f"{host.name}.cvm", "cvm", {"eth1": CVM_INTERNAL}))
         links += _host_links(host, intent.file.fabric.mtu)
     nodes += _vms(intent)
-    for port in intent.ports:
+    for port in (*intent.ports, *intent.mirrors):
         links.append(
             Link(
                 End(port.host, Device(port.tap, None, port.mtu, up=port.enabled, rate=port.rate)),

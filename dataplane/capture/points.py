@@ -43,6 +43,9 @@ def usual(intent: Intent) -> list[Point]:
         if nic.node in intent.machines:
             about = f"{nic.name} NIC of the bare machine ({nic.device})"
         found.append(Point(nic.name, nic.node, nic.device, about))
+    for mirror in intent.mirrors:
+        about = f"{mirror.name} NIC ({mirror.guest_device}), copies of {mirror.source}"
+        found.append(Point(mirror.name, mirror.vm, mirror.guest_device, about))
     ends = _ends(intent)
     for place in places.points(intent):
         found.append(

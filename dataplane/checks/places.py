@@ -26,7 +26,7 @@ class Place:
     There is one object for each device of a lab; two are the same device when they are the same object.
 
     `segment` is the same for all NICs that get each other's broadcasts. `bound`: the node has more NICs, so
-    a socket must be tied to this one. `mirrors`: the intent has it get copies of other NICs' packets.
+    a socket must be tied to this one.
     """
 
     name: str
@@ -44,7 +44,6 @@ class Place:
     up: bool = True
     bound: bool = False
     trunk: bool = False
-    mirrors: bool = False
 
     @property
     def binding(self) -> str | None:
@@ -66,7 +65,11 @@ class Target:
 
 
 def places(intent: Intent) -> dict[str, Place]:
-    """All NICs of VMs and bare machines, by name. Real VMs (QEMU) have none: their stack is their own."""
+    """All NICs of VMs and bare machines, by name.
+
+    Real VMs (QEMU) have none: their stack is their own. Nor has a NIC that mirrors: what it gets are copies,
+    whatever became of the packets.
+    """
     subnets, vms = intent.file.subnets, intent.file.vms
     found = {}
     for port in intent.ports:
@@ -89,7 +92,6 @@ def places(intent: Intent) -> dict[str, Place]:
             up=port.enabled and nic.link == "up",
             bound=len(vms[port.vm].nics) > 1,
             trunk=port.mode == "trunk",
-            mirrors=nic.mirror is not None,
         )
     for machine in intent.machines.values():
         made = machine.definition

@@ -109,6 +109,21 @@ def gather(running: Running) -> dict[str, Any]:
         }
         for port in intent.ports
     ]
+    nics += [
+        {
+            "vm": mirror.vm,
+            "nic": mirror.index,
+            "host": mirror.host,
+            "subnet": None,
+            "ip": None,
+            "mac": mirror.mac,
+            "tap": mirror.tap,
+            "link": "up" if mirror.enabled else "down",
+            "bound": mirror.enabled,
+            "mirrors": mirror.source,
+        }
+        for mirror in intent.mirrors
+    ]
     return {
         "lab": running.name,
         "title": intent.file.title,
@@ -185,7 +200,7 @@ def show(report: dict[str, Any]) -> None:
                     n["mac"],
                     _bound(n),
                 )
-                for n in report["nics"]
+                for n in sorted(report["nics"], key=lambda n: (n["vm"], n["nic"]))
             ],
         )
     if report["machines"]:
@@ -225,4 +240,6 @@ def _bond(bond: dict[str, Any]) -> str:
 
 def _bound(nic: dict[str, Any]) -> str:
     state = "bound" if nic["bound"] else ("link down" if nic["link"] == "down" else "not bound")
+    if "mirrors" in nic and nic["bound"]:
+        state = f"gets copies of {nic['mirrors']}"
     return f"{nic['tap']} {state}"

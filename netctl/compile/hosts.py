@@ -11,6 +11,7 @@ from netctl.compile import slb
 from netctl.compile.basic import compile_basic
 from netctl.compile.bridges import VLAN_LIMIT, add_bridge, add_port, add_tap, leave_rates_alone
 from netctl.compile.flows import FlowSet
+from netctl.compile.mirrors import compile_mirrors
 from netctl.compile.names import Names
 from netctl.compile.policies_rules import Policing
 from netctl.compile.rows import Rows, refs
@@ -51,6 +52,7 @@ def compile_host(
         _uplink_bridge(host, bridge, ends.get(bridge.bridge), datapath, rows) for bridge in host.bridges
     ]
     slb.compile_flows(intent.name, host, flows)
+    compile_mirrors(intent, host, rows)
     mappings = ",".join(f"{bridge.switch}:{bridge.bridge}" for bridge in host.bridges)
     rows.add_shared(
         "Open_vSwitch",
@@ -98,13 +100,13 @@ def _uplink_bridge(
 ) -> Ref:
     """An uplink bridge; `basic` is its port towards VLAN basic NICs."""
     why = f"host {host.name}"
-    if bridge.mode == "none" or len(bridge.uplinks) < 2:
+    if bridge.bonded:
+        ports = [_bond(host, bridge, rows)]
+    else:
         ports = [
             add_port(rows, uplink, why, limited=host.nics[uplink].rate is not None)
             for uplink in bridge.uplinks
         ]
-    else:
-        ports = [_bond(host, bridge, rows)]
     if basic is not None:
         ports.append(basic)
     return add_bridge(

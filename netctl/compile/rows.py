@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from operator import attrgetter
 
 from netctl.model.state import NAME_KEY, OWNER_KEY, WHY_KEY, Database, Ref, Row, Value
@@ -47,6 +48,16 @@ class Rows:
     ) -> Ref:
         """Add our part of a row that is not ours alone, so without our mark."""
         return self._put(table, name, why, columns, external_ids)
+
+    def attach(self, row: Ref, **members: Iterable[Ref]) -> None:
+        """Add members to sets of references of a row that is there."""
+        key = (row.table, row.name)
+        columns = dict(self._rows[key].columns)
+        for column, more in members.items():
+            have = columns.get(column, ())
+            assert isinstance(have, tuple)
+            columns[column] = refs([*have, *more])  # type: ignore[list-item]
+        self._rows[key] = replace(self._rows[key], columns=columns)
 
     def database(self) -> Database:
         """All rows, sorted."""

@@ -172,7 +172,7 @@ OPEN_VSWITCH = Kind(
             shared=True,
         ),
         "Bridge": Table(
-            ("datapath_type", "fail_mode", "ports", "rstp_enable"),
+            ("datapath_type", "fail_mode", "mirrors", "ports", "rstp_enable"),
             {"external_ids": MARKS, "other_config": ("disable-in-band", "hwaddr")},
             adopted=_INTEGRATION,
         ),
@@ -184,6 +184,7 @@ OPEN_VSWITCH = Kind(
             },
             adopted=_INTEGRATION,
         ),
+        "Mirror": Table(("output_port", "select_dst_port", "select_src_port"), {"external_ids": MARKS}),
         "QoS": unnamed("type"),
         "Interface": Table(
             ("mtu_request", "type"),

@@ -221,7 +221,7 @@ def _nics(lab: LabFile, assigned: Assignments) -> tuple[dict[str, tuple[int, str
     )
     of_subnet: dict[str, list[str]] = {name: [] for name in lab.subnets}
     for name, nic in every.items():
-        if not isinstance(nic.ip, IPv4Address) and nic.subnet in of_subnet:
+        if nic.mirror is None and not isinstance(nic.ip, IPv4Address) and nic.subnet in of_subnet:
             of_subnet[nic.subnet].append(name)
     routers = [
         f"{vpc}/{external.subnet}"

@@ -14,7 +14,7 @@ def schema() -> dict[str, Any]:
     raw = LabFile.model_json_schema(by_alias=True)
     definitions = {name: _tidy(definition) for name, definition in raw.pop("$defs").items()}
     for definition in definitions.values():
-        if definition.get("type") == "object" and "required" not in definition:
+        if definition.get("type") == "object" and not {"required", "anyOf"} & definition.keys():
             definition["type"] = ["object", "null"]  # `hv1:` with nothing behind it
     return {
         "$schema": DIALECT,

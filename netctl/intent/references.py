@@ -205,7 +205,7 @@ def _mirrored(text: str, names: Names) -> Finding:
     if known is None or device in known:
         return None
     return (
-        f"the host `{name}` has no NIC `{show(device)}`",
+        f"the host `{name}` has no NIC `{show(device)}`" if device else f"`{name}` is a host: which uplink?",
         f"write {' or '.join(f'{name}/{nic}' for nic in known)}",
     )
 

@@ -18,7 +18,7 @@ from netctl.intent import defaults, grammar, patches, references, rules, source,
 from netctl.intent.assignment import HOST_NETWORK, assign, host_address, host_mac
 from netctl.intent.findings import Findings
 from netctl.model import collector
-from netctl.model.intent import Assignments, Gateway, Hypervisor, Intent, LabFile, Machine, Port
+from netctl.model.intent import Assignments, Gateway, Hypervisor, Intent, LabFile, Machine, Mirror, Port
 
 MOST_OF_A_PATCH = 5
 """How many mistakes of a patch are told."""
@@ -125,6 +125,7 @@ def decide(lab: LabFile, assigned: Assignments) -> Intent:
     return replace(
         bare,
         ports=tuple(_ports(lab, assigned, placement, mtus)),
+        mirrors=tuple(_mirrors(bare, mtus)),
         gateways=tuple(_gateways(bare)),
     )
 
@@ -153,6 +154,8 @@ def _ports(
     ports = []
     for vm, host in placement.items():
         for index, nic in enumerate(lab.vms[vm].nics):
+            if nic.mirror is not None:
+                continue
             number, mac, ip = assigned.nics[f"{vm}/{index}"]
             subnet = lab.subnets[nic.subnet]
             address: IPv4Address | None = None
@@ -181,3 +184,30 @@ def _ports(
                 )
             )
     return ports
+
+
+def _mirrors(intent: Intent, mtus: Mapping[str, int]) -> Iterator[Mirror]:
+    """The NICs that get copies, with room for whatever passes what they mirror."""
+    vms = intent.file.vms
+    for vm, host in intent.placement.items():
+        for index, nic in enumerate(vms[vm].nics):
+            if nic.mirror is None:
+                continue
+            name, _, device = nic.mirror.partition("/")
+            if name in vms:
+                source, mtu = f"{name}/{device or 0}", mtus[vms[name].nics[int(device or 0)].subnet]
+            else:
+                source = nic.mirror
+                mtu = next(b.mtu for b in intent.hosts[name].bridges if device in b.uplinks)
+            number, mac, _ = intent.assignments.nics[f"{vm}/{index}"]
+            yield Mirror(
+                vm=vm,
+                index=index,
+                number=number,
+                host=host,
+                mac=nic.mac or mac,
+                mtu=mtu,
+                enabled=nic.link == "up",
+                rate=nic.rate,
+                source=source,
+            )

@@ -34,7 +34,6 @@ _PROBE: tuple[tuple[str, Wanted, str], ...] = (
 
 NOT_YET: tuple[tuple[str, Wanted, str], ...] = (
     # bonds, VLAN basic, NIC types
-    ("vms.*.nics.*.mirror", written, "port mirrors"),
     # VPCs and the way out
     ("clusters.*.latency_ms", written, "latency between clusters"),
     ("subnets.*.cidr6", written, "IPv6 subnets"),

@@ -49,6 +49,9 @@ def _pin(data: dict[str, Any], intent: Intent) -> None:
         nics = data["vms"][port.vm]["nics"]
         pinned = {"mac": port.mac} if port.ip is None else {"mac": port.mac, "ip": str(port.ip)}
         nics[port.index] = _ordered(Nic, {**pinned, **nics[port.index]})
+    for mirror in intent.mirrors:
+        nics = data["vms"][mirror.vm]["nics"]
+        nics[mirror.index] = _ordered(Nic, {"mac": mirror.mac, **nics[mirror.index]})
     for gateway in intent.gateways:
         for external in data["vpcs"][gateway.vpc]["external"]:
             if external["subnet"] == gateway.subnet:

@@ -73,6 +73,11 @@ class UplinkBridge:
         """The bond's name, such as br0-up."""
         return f"{self.bridge}-up"
 
+    @property
+    def bonded(self) -> bool:
+        """Whether its uplinks are in that bond; one alone is in none."""
+        return self.mode != "none" and len(self.uplinks) > 1
+
 
 @dataclass(frozen=True, slots=True)
 class Hypervisor:
@@ -90,29 +95,21 @@ class Hypervisor:
     bridges: tuple[UplinkBridge, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmNic:
     """A NIC of a VM with everything decided.
 
-    `number` is unique in the lab and stable, and names the tap; `ip` is None where the subnet is
-    unmanaged. `dhcp`: the guest gets it by asking. `rate`: bits a second, each way; None: no limit.
+    `number` is unique in the lab and stable, and names the tap. `rate`: bits a second, each way; None: no
+    limit.
     """
 
     vm: str
     index: int
     number: int
     host: str
-    subnet: str
     mac: str
-    ip: IPv4Address | None
-    mode: NicMode
-    trunked: tuple[int, ...]
     mtu: int
-    gateway: IPv4Address | None
-    network: IPv4Network | None
     enabled: bool = True
-    port_security: bool = True
-    dhcp: bool = False
     rate: int | None = None
 
     @property
@@ -129,6 +126,30 @@ class Port:
     def guest_device(self) -> str:
         """The device in the VM, ethN."""
         return f"eth{self.index}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port(VmNic):
+    """A NIC in a subnet.
+
+    `ip` is None where the subnet is unmanaged. `dhcp`: the guest gets it by asking.
+    """
+
+    subnet: str
+    ip: IPv4Address | None
+    mode: NicMode
+    trunked: tuple[int, ...]
+    gateway: IPv4Address | None
+    network: IPv4Network | None
+    port_security: bool = True
+    dhcp: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mirror(VmNic):
+    """A NIC in no subnet: it gets copies of what passes `source`, a NIC (web1/0) or an uplink (hv1/eth0)."""
+
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +215,7 @@ class Intent:
     machines: Mapping[str, Machine]
     placement: Mapping[str, str] = field(default_factory=dict)
     gateways: tuple[Gateway, ...] = ()
+    mirrors: tuple[Mirror, ...] = ()
     warnings: tuple[Problem, ...] = field(default=(), compare=False)
     locate: Callable[..., tuple[int, int]] | None = field(default=None, compare=False, repr=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from netctl.model.base import Flag, Mac, Model, Name, Rate, Says, VlanId, _address
 
@@ -25,7 +25,11 @@ NicAddress = Annotated[
 class Nic(Model):
     """A NIC of a VM."""
 
-    subnet: Name = Field(description="Its subnet; a trunk's native VLAN.")
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["subnet"]}, {"required": ["mirror"]}]}
+    )
+
+    subnet: Name = Field("", description="Its subnet; a trunk's native VLAN. Left out where it mirrors.")
     ip: NicAddress | None = Field(
         None, description="Default: from the pool, then stable. `dhcp`: the guest asks."
     )
@@ -36,7 +40,9 @@ class Nic(Model):
     rate: Rate | None = Field(None, description="Bits a second, each way. Default: no limit.")
     link: Literal["up", "down"] = Field("up", description="The state of its link.")
     chain: Name | None = Field(None, description="A service chain for its traffic.")
-    mirror: str | None = Field(None, description="A NIC (vm/1) or uplink (hv1/eth0) to mirror to it.")
+    mirror: str | None = Field(
+        None, description="A NIC (vm/1) or uplink (hv1/eth0): this one gets copies of what passes there."
+    )
     port_security: Flag = Field(True, description="Refuse frames with another sender's MAC or IP address.")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from netctl.intent.findings import Findings
-from netctl.intent.rules import chains, checks, fabric, hosts, names, policies, subnets, vms, vpcs
+from netctl.intent.rules import chains, checks, fabric, hosts, mirrors, names, policies, subnets, vms, vpcs
 from netctl.model.intent import LabFile
 
 Rule = Callable[[LabFile, Findings], None]
@@ -21,6 +21,7 @@ RULES: tuple[Rule, ...] = (
     *subnets.RULES,
     *vpcs.RULES,
     *vms.RULES,
+    *mirrors.RULES,
     *policies.RULES,
     *chains.RULES,
     *checks.RULES,

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, ip_address
 from netctl.intent import defaults
 from netctl.intent.findings import Findings
 from netctl.intent.grammar import nearest
+from netctl.intent.rules.mirrors import mirrored_by
 from netctl.intent.source import Path_
 from netctl.model.base import attributes, show
 from netctl.model.check import Check, Probe, Step
@@ -135,6 +136,14 @@ def _probe(lab: LabFile, findings: Findings, probe: Probe, path: Path_) -> None:
         findings.error((*path, "snat"), f"{protocol} is not translated", "remove `snat`", key=True)
     _uplink(lab, findings, probe, path)
     _receiver(lab, findings, probe, path)
+    for key, end in (("from", probe.from_), ("to", probe.to)):
+        if mirrored := mirrored_by(lab, end or ""):
+            findings.error(
+                (*path, key),
+                f"{end} gets copies of {mirrored} and nothing else: no packet is from it or for it",
+                "name another NIC",
+            )
+            return
     _addresses(lab, findings, probe, path)
 
 

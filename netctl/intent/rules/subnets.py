@@ -205,7 +205,7 @@ def room_in_pools(lab: LabFile, findings: Findings) -> None:
     needed: dict[str, int] = {}
     for vm in lab.vms.values():
         for nic in vm.nics:
-            if nic.ip is None or nic.ip == "dhcp":
+            if nic.mirror is None and (nic.ip is None or nic.ip == "dhcp"):
                 needed[nic.subnet] = needed.get(nic.subnet, 0) + 1
     for vpc in lab.vpcs.values():
         for external in vpc.external:

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv4Network, ip_address
 
 from netctl.intent import defaults
 from netctl.intent.findings import Findings
+from netctl.intent.rules.mirrors import mirrored_by
 from netctl.intent.rules.subnets import between
 from netctl.intent.source import Path_
 from netctl.model.intent import LabFile
@@ -238,6 +239,11 @@ def _in_vpc(lab: LabFile, findings: Findings, vpc: str, target: str, path: Path_
     nics = lab.vms[vm].nics if vm in lab.vms else []
     number = int(index or 0) if (index or "0").isascii() and (index or "0").isdigit() else len(nics)
     if number >= len(nics) or not findings.sound("vms", vm, "nics"):
+        return
+    if mirrored := mirrored_by(lab, target):
+        findings.error(
+            path, f"{target} gets copies of {mirrored} and nothing else", "name a NIC of a VM in the VPC"
+        )
         return
     subnet = lab.subnets.get(nics[number].subnet)
     if subnet is not None and subnet.vpc != vpc and findings.sound("subnets", nics[number].subnet):

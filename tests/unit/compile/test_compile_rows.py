@@ -59,6 +59,9 @@ WEAK = {
     "gateway_port",
     "load_balancer",
     "qos",
+    ("Mirror", "output_port"),
+    ("Mirror", "select_dst_port"),
+    ("Mirror", "select_src_port"),
     ("Port_Group", "ports"),
 }
 """Columns that refer to a row without keeping it alive (the schema's refType)."""

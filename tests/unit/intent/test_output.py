@@ -92,7 +92,9 @@ def test_schema() -> None:
     assert list(made["properties"]) == list(attributes(LabFile))
     assert made["required"] == ["name"]
     assert made["additionalProperties"] is False
-    assert made["$defs"]["Nic"]["required"] == ["subnet"]
+    assert made["$defs"]["Subnet"]["required"] == ["type"]
+    assert made["$defs"]["Nic"]["anyOf"] == [{"required": ["subnet"]}, {"required": ["mirror"]}]
+    assert made["$defs"]["Nic"]["type"] == "object"
     assert made["$defs"]["Subnet"]["properties"]["vlan"]["maximum"] == 4094
     assert made["$defs"]["Host"]["type"] == ["object", "null"]
     assert made["properties"]["vms"]["additionalProperties"] is False, "a name that is none"

@@ -34,7 +34,7 @@ vms:
   a:
     {kind: qemu, memory: 96, anti_affinity: [b],
      nics: [{subnet: lan, mode: trunk, trunked: [3], rate: 1mbit, chain: c}]}
-  b: {nics: [{subnet: lan, ip: dhcp, mirror: a/0}]}
+  b: {nics: [{subnet: lan, ip: dhcp}]}
   c: {nics: [{subnet: app}]}
 physical: {r: {switch: tor1, kind: router}}
 policies: {p: {type: application, secured: {Tier: web}, inbound: []}}
