@@ -199,15 +199,17 @@ def verify(desired: State, where: Where) -> None:
 
 def _expected(intent: Intent, names: Names, silent: Collection[str] = ()) -> Expected:
     chassis = {names.chassis(host): host for host in intent.hosts if host not in silent}
-    ports: dict[str, tuple[str, str]] = {}
+    ports: dict[str, tuple[str, str | None]] = {}
     taps: dict[str, tuple[str, str]] = {}
     for port in intent.ports:
         if port.enabled and port.host not in silent:
-            known = intent.file.subnets[port.subnet].type in OVN_TYPES
-            (ports if known else taps)[names.nic(port)] = port.host, port.tap
+            if intent.file.subnets[port.subnet].type not in OVN_TYPES:
+                taps[names.nic(port)] = port.host, port.tap
+            else:
+                ports[names.nic(port)] = port.host, None if port.mode == "trunk" else port.tap
     for port, (_, vlan) in tagged(intent, OVN_TYPES):
         if names.nic(port) in ports:
-            ports[names.trunked(port, vlan)] = port.host, port.tap
+            ports[names.trunked(port, vlan)] = port.host, None
     nodes = [node for node in (*intent.hosts, *intent.switches) if node not in silent]
     return Expected(chassis, ports, nodes, taps=taps)
 

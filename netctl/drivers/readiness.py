@@ -22,13 +22,14 @@ from netctl.model.state import NORTHBOUND, OWNER_KEY
 class Expected:
     """What must be there. `chassis` maps a chassis to its node, `ports` a logical port to its node and tap.
 
-    `taps` maps a NIC that OVN knows nothing of to its node and tap, which Open vSwitch must have opened.
+    Ports that share a tap have None for it: ovn-controller takes the mark that flows are in from the tap when
+    one of them goes, and does not put it back. `taps` maps a NIC that OVN knows nothing of to its node and tap, which Open vSwitch must have opened.
     `nodes` are all nodes whose interfaces must be in order, hosts and switches. `gateways` maps a router's
     port to the node that must be its gateway.
     """
 
     chassis: Mapping[str, str]
-    ports: Mapping[str, tuple[str, str]]
+    ports: Mapping[str, tuple[str, str | None]]
     nodes: Collection[str] = field(default_factory=tuple)
     gateways: Mapping[str, str] = field(default_factory=dict)
     taps: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -284,7 +285,7 @@ def _ports_missing(
         where = node_of.get(chassis.get(bound.get(port), ""), None)
         if where != node:
             missing[port] = f"{port} is not bound on {node}" + (f" but on {where}" if where else "")
-        elif (node, tap) not in installed:
+        elif tap is not None and (node, tap) not in installed:
             missing[port] = f"{port}: the flows of {tap} on {node} are not installed"
         elif port not in up:
             missing[port] = f"{port} is not up in the northbound database"

@@ -63,8 +63,10 @@ def ipv4(target: str, source: str, sender: str, receiver: str, payload: bytes) -
 class Wires:
     """The NICs of a lab, by a name for each: its namespace and device."""
 
-    def __init__(self, nics: Mapping[str, tuple[str, str]], macs: Mapping[str, str]) -> None:
-        self.macs = macs
+    def __init__(
+        self, nics: Mapping[str, tuple[str, str]], macs: Mapping[str, str], ips: Mapping[str, str]
+    ) -> None:
+        self.macs, self.ips = macs, ips
         self._sockets = {name: _open(*place) for name, place in nics.items()}
 
     def close(self) -> None:
@@ -75,7 +77,9 @@ class Wires:
         self._sockets[nic].send(frame)
 
     def broadcast(self, nic: str, payload: bytes, vlan: int | None = None) -> bytes:
-        """A broadcast of a NIC."""
+        """A broadcast that a NIC may send: where it has an address, its announcement (RFC 5944, 4.6)."""
+        if vlan is None and nic in self.ips:
+            return arp(self.macs[nic], self.macs[nic], self.ips[nic], self.ips[nic], payload)
         return ethernet(BROADCAST, self.macs[nic], payload, tags=() if vlan is None else (vlan,))
 
     def who_gets(
@@ -130,9 +134,11 @@ def marker() -> bytes:
 
 
 @contextmanager
-def wires(nics: Mapping[str, tuple[str, str]], macs: Mapping[str, str]) -> Iterator[Wires]:
+def wires(
+    nics: Mapping[str, tuple[str, str]], macs: Mapping[str, str], ips: Mapping[str, str]
+) -> Iterator[Wires]:
     with ExitStack() as stack:
-        made = Wires(nics, macs)
+        made = Wires(nics, macs, ips)
         stack.callback(made.close)
         yield made
 

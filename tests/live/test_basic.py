@@ -69,16 +69,18 @@ def opened(lab: Lab) -> Any:
     """The wires of all NICs of a lab: by VM, or vm/index where it has several."""
     status = netctl("status", lab.name, "--json").json()
     several = {nic["vm"] for nic in status["nics"] if nic["nic"]}
-    nics, macs = {}, {}
+    nics, macs, ips = {}, {}, {}
     for nic in status["nics"]:
         name = f"{nic['vm']}/{nic['nic']}" if nic["vm"] in several else nic["vm"]
         nics[name] = lab.namespace(nic["vm"]), f"eth{nic['nic']}"
         macs[name] = nic["mac"]
+        if nic["ip"]:
+            ips[name] = nic["ip"]
     for machine in status["machines"]:
         nics[machine["name"]] = lab.namespace(machine["name"]), "eth0"
         link = lab.run(machine["name"], "cat", "/sys/class/net/eth0/address")
         macs[machine["name"]] = link.strip()
-    return wires(nics, macs)
+    return wires(nics, macs, ips)
 
 
 @pytest.fixture(scope="module")
