@@ -48,8 +48,9 @@ bench: setup  ## measure, and compare with plain Mininet
 
 soak: setup  ## the same tests with hundreds of kills, 1,000 repeats of checks and 10,000 mutations
 	$(ROOT) env NETCTL_KILLS=$${NETCTL_KILLS:-300} NETCTL_EXAMPLES=10000 NETCTL_CHECK_REPEATS=1000 \
+		NETCTL_POLICY_SETS=1000 NETCTL_POLICY_CHANGES=100 \
 		$(BIN)/python -m pytest --timeout 7200 tests/property tests/live/test_kill.py tests/live/test_checks.py tests/live/test_bonds.py \
-		tests/live/test_plugin.py $(PYTEST_ARGS)
+		tests/live/test_plugin.py tests/live/test_microseg_random.py tests/live/test_microseg_changes.py $(PYTEST_ARGS)
 
 docs: setup  ## write the reference that is generated from the code
 	$(BIN)/python -m netctl.intent.reference >docs/reference.md

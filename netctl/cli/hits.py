@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from json import dumps
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,7 +59,7 @@ def hits(
         from dataplane.hits import follow as tail
 
         for hit in book.entries(tail(running.name, running.intent.hosts), wanted):
-            output.emit(hit.to_dict()) if json else output.say(_line(hit))
+            output.write(f"{dumps(hit.to_dict())}\n") if json else output.say(_line(hit))
         return
     from dataplane.hits import read
 

@@ -40,6 +40,9 @@ METER = "netctl-hits"
 LOGGED_RATE = 100
 """The meter of logged packets; a second, that each rule logs on each host. What is more is only counted."""
 
+FRAGMENTS = {"acl_ct_translation": "true"}
+"""Have ACLs ask the connection for ports: in userspace only the first fragment of a packet shows them."""
+
 _ACTIONS = {"allow": "allow-related", "reject": "reject", "drop": "drop"}
 _OVN_DIRECTIONS = {"outbound": "from-lport", "inbound": "to-lport"}
 
@@ -169,6 +172,7 @@ class _Compiler:
                 ports=tuple(Ref("Logical_Switch_Port", member) for member in members),
                 acls=refs(group.acls),
             )
+        self._rows.add_shared("NB_Global", ".", "policies", options=FRAGMENTS)
         if self._logs:
             band = self._rows.add_unnamed(
                 "Meter_Band", self._meter, "policies", action="drop", rate=LOGGED_RATE, burst_size=LOGGED_RATE

@@ -46,8 +46,21 @@ class Rows:
         external_ids: Mapping[str, str] | None = None,
         **columns: Value | None,
     ) -> Ref:
-        """Add our part of a row that is not ours alone, so without our mark."""
-        return self._put(table, name, why, columns, external_ids)
+        """Add our part of a row that is not ours alone, so without our mark.
+
+        Of a row that is there already, it adds keys to mappings.
+        """
+        before = self._rows.get((table, name))
+        if before is None:
+            return self._put(table, name, why, columns, external_ids)
+        values = dict(before.columns)
+        for column, value in columns.items():
+            have = values.get(column, {})
+            if not isinstance(value, Mapping) or not isinstance(have, Mapping) or have.keys() & value.keys():
+                raise ValueError(f"{table} {name}: {column} compiled for {before.why} and for {why}")
+            values[column] = {**have, **value}
+        self._rows[table, name] = Row(table, name, values, f"{before.why}, {why}")
+        return Ref(table, name)
 
     def attach(self, row: Ref, **members: Iterable[Ref]) -> None:
         """Add members to sets of references of a row that is there."""

@@ -123,7 +123,7 @@ NORTHBOUND = Kind(
         "DHCP_Options": unnamed("cidr", "options"),
         "DNS": unnamed("records", options=("ovn-owned",)),
         "NB_Global": Table(
-            keys={"options": ("bfd-min-rx", "bfd-min-tx", "bfd-mult")},
+            keys={"options": ("acl_ct_translation", "bfd-min-rx", "bfd-min-tx", "bfd-mult")},
             watch=("nb_cfg", "sb_cfg", "hv_cfg"),
             key=None,
             shared=True,

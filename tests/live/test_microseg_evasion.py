@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import selectors
+import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import yaml
 
 from dataplane.checks import packets
 from tests.live.conftest import Lab, netctl, private_lab
-from tests.live.frames import BROADCAST, LIMIT, Wires, _frames, arp, ethernet, mac, marker, wires
+from tests.live.frames import BROADCAST, LIMIT, _frames, _open, arp, ethernet, mac, marker
 
 pytestmark = pytest.mark.live
 
@@ -53,13 +54,15 @@ for net in ("lan", "app"):  # their leases must come through the policies
 
 
 class Scene:
-    """The NICs of one network: their wires, and who has which address."""
+    """The NICs of one network: a socket at each, and who has which address."""
 
-    def __init__(self, lab: Lab, net: str, wire: Wires, addresses: dict[str, str]) -> None:
-        self.lab, self.net, self.wire, self.addresses = lab, net, wire, addresses
+    def __init__(
+        self, net: str, sockets: dict[str, socket.socket], macs: dict[str, str], addresses: dict[str, str]
+    ) -> None:
+        self.net, self.sockets, self.macs, self.addresses = net, sockets, macs, addresses
 
     def mac(self, name: str) -> str:
-        return self.wire.macs[f"{self.net}-{name}"]
+        return self.macs[f"{self.net}-{name}"]
 
     def ip(self, name: str) -> str:
         return self.addresses[f"{self.net}-{name}"]
@@ -68,20 +71,20 @@ class Scene:
         """Who else gets a frame, once a fence behind it has been everywhere: ARP, which no policy blocks."""
         me = f"{self.net}-{sender}"
         fence = secrets.token_bytes(12)
-        self.wire.send(me, frame)
-        own = (self.wire.macs[me], self.wire.macs[me], self.addresses[me], self.addresses[me])
-        self.wire.send(me, arp(*own, fence))
-        waiting = {name for name in self.wire.macs if name.startswith(f"{self.net}-")} - {me}
+        self.sockets[me].send(frame)
+        own = (self.macs[me], self.macs[me], self.addresses[me], self.addresses[me])
+        self.sockets[me].send(arp(*own, fence))
+        waiting = self.sockets.keys() - {me}
         found: set[str] = set()
         deadline = time.monotonic() + LIMIT
         with selectors.DefaultSelector() as selector:
-            for name, opened in self.wire._sockets.items():
+            for name, opened in self.sockets.items():
                 selector.register(opened, selectors.EVENT_READ, name)
             while waiting:
                 left = deadline - time.monotonic()
                 assert left > 0, f"the fence of {me} did not reach {sorted(waiting)}"
                 for key, _ in selector.select(left):
-                    for payload, _vlan in _frames(self.wire._sockets[key.data]):
+                    for payload, _vlan in _frames(self.sockets[key.data]):
                         if mark in payload:
                             found.add(key.data.removeprefix(f"{self.net}-"))
                         if fence in payload:
@@ -105,8 +108,10 @@ def scene(running: Lab, request: pytest.FixtureRequest) -> Iterator[Scene]:
     for machine in status["machines"]:
         nics[machine["name"]] = running.namespace(machine["name"]), "eth0"
         macs[machine["name"]] = running.run(machine["name"], "cat", "/sys/class/net/eth0/address").strip()
-    with wires(nics, macs) as wire:
-        yield Scene(running, request.param, wire, addresses)
+    sockets = {name: _open(*place) for name, place in nics.items() if name.startswith(f"{request.param}-")}
+    yield Scene(request.param, sockets, macs, addresses)
+    for opened in sockets.values():
+        opened.close()
 
 
 # --- frames ------------------------------------------------------------------------------------------------
