@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netctl.compile import dhcp, dns, external, load_balancers, trunks
+from netctl.compile import dhcp, dns, external, load_balancers, routes, trunks
 from netctl.compile.names import Names
 from netctl.compile.rows import Rows, refs
 from netctl.model.intent import Intent, Port
@@ -24,7 +24,8 @@ def compile_subnets(intent: Intent, names: Names, rows: Rows) -> None:
         subnet = intent.file.subnets[name]
         why = f"subnet {name}"
         options = dhcp.compile_dhcp(intent, name, names, rows)
-        ports = [_nic(port, options, names, rows) for port in members[name]]
+        hops = routes.next_hops(intent, subnet.vpc) if subnet.vpc else frozenset()
+        ports = [_nic(port, options, port.ip in hops, names, rows) for port in members[name]]
         if subnet.vlan is not None:
             vlan = subnet.switch, subnet.vlan
             ports.append(trunks.localnet(names.localnet(name, subnet.switch), vlan, why, rows))
@@ -53,19 +54,21 @@ def compile_subnets(intent: Intent, names: Names, rows: Rows) -> None:
     dns.compile_dns(intent, carried, names, rows)
 
 
-def _nic(port: Port, options: tuple[Ref, ...], names: Names, rows: Rows) -> Ref:
+def _nic(port: Port, options: tuple[Ref, ...], forwards: bool, names: Names, rows: Rows) -> Ref:
     """The port of a NIC.
 
     A known address is answered by OVN wherever it is asked for. Without port security others may live behind
-    the NIC, so frames to unknown addresses reach it as well.
+    the NIC, so frames to unknown addresses reach it as well. Who `forwards` for others sends and gets their
+    packets: only its MAC address is held to.
     """
+    held = port.mac if forwards or port.ip is None else f"{port.mac} {port.ip}"
     address = port.mac if port.ip is None else f"{port.mac} {port.ip}"
     return rows.add(
         "Logical_Switch_Port",
         names.nic(port),
         f"vm {port.vm}",
         addresses=(address,) if port.port_security else (address, "unknown"),
-        port_security=(address,) if port.port_security else (),
+        port_security=(held,) if port.port_security else (),
         enabled=None if port.enabled else False,
         dhcpv4_options=options if port.ip is not None else (),
         # A guest announces itself. ovn-controller would as well, for each NIC, over and over for a minute.
