@@ -22,10 +22,10 @@ from netctl.model.state import NORTHBOUND, OWNER_KEY
 class Expected:
     """What must be there. `chassis` maps a chassis to its node, `ports` a logical port to its node and tap.
 
-    Ports that share a tap have None for it: ovn-controller takes the mark that flows are in from the tap when
-    one of them goes, and does not put it back. `taps` maps a NIC that OVN knows nothing of to its node and tap, which Open vSwitch must have opened.
-    `nodes` are all nodes whose interfaces must be in order, hosts and switches. `gateways` maps a router's
-    port to the node that must be its gateway.
+    Ports that share a tap have None for it: ovn-controller takes from the tap the mark that flows are in when
+    one goes, and does not put it back. `taps` maps a NIC that OVN knows nothing of to its node and tap,
+    which Open vSwitch must have opened. `nodes` are all nodes whose interfaces must be in order, hosts and
+    switches. `gateways` maps a router's port to the node that must be its gateway.
     """
 
     chassis: Mapping[str, str]
