@@ -15,7 +15,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from typing import Any
 
 from netctl.model.intent import Intent, Port
-from netctl.model.policy import Peer, Policy, Scope
+from netctl.model.policy import Chooser, Peer, Policy, Scope
+from netctl.model.service import Range, ranges
 from netctl.model.subnet import Subnet
 
 VLAN = "vlan"
@@ -66,6 +67,8 @@ class Directory:
         self._selected: dict[str, frozenset[int]] = {}
         self._peers: dict[tuple[str, str, str, str], Peers] = {}
         self._seen: dict[tuple[str, int], tuple[IPv4Address, ...]] = {}
+        self._texts: dict[int, str] = {}
+        self._services: dict[int, tuple[Range, ...]] = {}
         self._known: dict[str, Mapping[IPv4Address | IPv6Address, frozenset[int]]] = {}
 
     # --- spaces ----------------------------------------------------------------------------------------
@@ -107,12 +110,8 @@ class Directory:
         ]
 
     @cached_property
-    def _by_category(self) -> Mapping[tuple[str, str], frozenset[int]]:
-        found: dict[tuple[str, str], set[int]] = {}
-        for number, categories in enumerate(self.categories):
-            for category in categories.items():
-                found.setdefault(category, set()).add(number)
-        return {category: frozenset(members) for category, members in found.items()}
+    def _chooser(self) -> Chooser:
+        return Chooser(self.categories)
 
     @cached_property
     def _everybody(self) -> frozenset[int]:
@@ -120,27 +119,26 @@ class Directory:
 
     def select(self, selector: Mapping[str, Any]) -> frozenset[int]:
         """The NICs that a selector of categories selects (netctl.model.policy.selects, for all at once)."""
-        text = selector_text(selector)
+        text = self.text(selector)
         if text not in self._selected:
-            self._selected[text] = self._select(selector)
+            self._selected[text] = self._chooser.select(selector)
         return self._selected[text]
 
-    def _select(self, selector: Mapping[str, Any]) -> frozenset[int]:
-        found = self._everybody
-        for key, wanted in selector.items():
-            if key == "all":
-                parts = [self._select(part) for part in wanted]
-                found = found.intersection(*parts)
-            elif key == "any":
-                found &= frozenset[int]().union(*(self._select(part) for part in wanted))
-            elif key == "not":
-                found -= self._select(wanted)
-            else:
-                values = wanted if isinstance(wanted, list) else [wanted]
-                found &= frozenset[int]().union(
-                    *(self._by_category.get((key, value), frozenset()) for value in values)
-                )
-        return found
+    def text(self, selector: Mapping[str, Any]) -> str:
+        """A selector of the intent in words (`selector_text`)."""
+        if not selector:
+            return ""
+        if id(selector) not in self._texts:  # they live as long as the intent
+            self._texts[id(selector)] = selector_text(selector)
+        return self._texts[id(selector)]
+
+    def services(self, names: list[str]) -> tuple[Range, ...]:
+        """What a list of services of the intent stands for; empty for every packet."""
+        if not names:
+            return ()
+        if id(names) not in self._services:
+            self._services[id(names)] = ranges(names, self.file.service_groups)
+        return self._services[id(names)]
 
     def within(self, scope: Scope, nics: frozenset[int]) -> frozenset[int]:
         """Those of the NICs that are in a policy's scope."""
@@ -282,13 +280,16 @@ class Directory:
         addresses = sorted({address for nic in nics for address in self.seen(nic, space)})
         return Peers(key, tuple(map(str, addresses)))
 
+    def _peer_text(self, peer: Peer) -> str:
+        return self.text(peer) if isinstance(peer, dict) else peer
+
     def peers(self, peer: Peer, policy: Policy, space: str) -> Peers:
         """The peers that a rule of a policy names, without those that the policy itself secures.
 
         Between VMs of the secured group only `intra_group` decides.
         """
-        who, scope = peer_text(peer), scope_text(policy.scope)
-        but = selector_text(policy.secured) if policy.secured else ""
+        who, scope = self._peer_text(peer), scope_text(policy.scope)
+        but = self.text(policy.secured or {})
         key = (who, scope, space, but)
         if key not in self._peers:
             self._peers[key] = self._find_peers(peer, policy, space)
@@ -296,9 +297,10 @@ class Directory:
 
     def _find_peers(self, peer: Peer, policy: Policy, space: str) -> Peers:
         secured = self.within(policy.scope, self.select(policy.secured)) if policy.secured else frozenset()
-        key = peer_text(peer) if policy.scope == "all" else f"{peer_text(peer)} in {scope_text(policy.scope)}"
+        who = self._peer_text(peer)
+        key = who if policy.scope == "all" else f"{who} in {scope_text(policy.scope)}"
         if policy.secured and secured:
-            key += f" but {selector_text(policy.secured)}"
+            key += f" but {self.text(policy.secured)}"
         taken = sorted({int(address) for nic in secured for address in self.seen(nic, space)})
         if isinstance(peer, dict):
             left = {int(one) for nic in self.selected(peer, policy.scope) for one in self.seen(nic, space)}
@@ -345,11 +347,6 @@ def _sorted(value: Any) -> Any:
     if isinstance(value, list):
         return sorted((_sorted(part) for part in value), key=lambda part: json.dumps(part, sort_keys=True))
     return value
-
-
-def peer_text(peer: Peer) -> str:
-    """A peer in words."""
-    return selector_text(peer) if isinstance(peer, dict) else peer
 
 
 def scope_text(scope: Scope) -> str:

@@ -22,10 +22,10 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Literal
 
-from netctl.compile.policies_peers import EVERYONE, Directory, Peers, in_scope, scope_text, selector_text
+from netctl.compile.policies_peers import EVERYONE, Directory, Peers, in_scope, scope_text
 from netctl.model.intent import Intent
 from netctl.model.policy import InboundRule, IntraServices, OutboundRule, Peer, Policy
-from netctl.model.service import Range, ranges
+from netctl.model.service import Range
 
 Direction = Literal["inbound", "outbound"]
 Outcome = Literal["allow", "reject", "drop"]
@@ -190,7 +190,7 @@ def _of_policy(name: str, policy: Policy, space: str, there: Directory) -> Itera
         yield from _intra_group(name, policy, direction, bands, group, space, there)
         for index, rule in enumerate(rules_of(policy, direction)):
             peers = there.peers(peer_of(rule), policy, space)
-            services = ranges(rule.services, there.file.service_groups)
+            services = there.services(rule.services)
             path: Path = ("policies", name, direction, index)
             allows = rule.action == "allow"
             yield Rule(
@@ -259,7 +259,7 @@ def other(direction: Direction) -> Direction:
 
 def _group(policy: Policy, selector: Mapping[str, object], space: str, there: Directory) -> Group:
     nics = there.select(selector) & there.spaces[space]
-    return Group(selector_text(selector), nics)
+    return Group(there.text(selector), nics)
 
 
 def _intra_group(
@@ -276,7 +276,7 @@ def _intra_group(
     peers = there.of_nics(_in_scope(group.key, policy), secured, space)
     services: tuple[Range, ...] | None = ()
     if isinstance(policy.intra_group, IntraServices):
-        services = ranges(policy.intra_group.services, there.file.service_groups)
+        services = there.services(policy.intra_group.services)
     elif policy.intra_group == "deny":
         services = None
     path: Path = ("policies", name, "intra_group")
@@ -311,8 +311,8 @@ def _at_the_peer(
         band=bands.peer,
         outcome="allow",
         group=Group(key, named & there.spaces[space]),
-        peers=there.of_nics(_in_scope(selector_text(policy.secured or {}), policy), secured, space),
-        services=ranges(rule.services, there.file.service_groups),
+        peers=there.of_nics(_in_scope(there.text(policy.secured or {}), policy), secured, space),
+        services=there.services(rule.services),
         log=_logged(policy, True),
     )
 
@@ -323,7 +323,7 @@ def _isolation(name: str, policy: Policy, space: str, there: Directory) -> Itera
     for own, far in ((first, second), (second, first)):
         group = _group(policy, own, space, there)
         nics = there.within(policy.scope, there.select(far))
-        peers = there.of_nics(_in_scope(selector_text(far), policy), nics, space)
+        peers = there.of_nics(_in_scope(there.text(far), policy), nics, space)
         for direction in DIRECTIONS:
             yield Rule(
                 policy=name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Tag
@@ -75,6 +75,37 @@ def selects(selector: Mapping[str, Any], categories: Mapping[str, str]) -> bool:
         if not fits:
             return False
     return True
+
+
+class Chooser:
+    """Says who is selected, of many at once: `selects` for all of them, but by an index."""
+
+    def __init__(self, categories: Sequence[Mapping[str, str]]) -> None:
+        self._everybody = frozenset(range(len(categories)))
+        found: dict[tuple[str, str], set[int]] = {}
+        for number, have in enumerate(categories):
+            for category in have.items():
+                found.setdefault(category, set()).add(number)
+        self._by_category = {category: frozenset(members) for category, members in found.items()}
+
+    def select(self, selector: Mapping[str, Any]) -> frozenset[int]:
+        """Those that are selected, by their places in what it was made with."""
+        found = self._everybody
+        for key, wanted in selector.items():
+            if key == "all":
+                found = found.intersection(*(self.select(part) for part in wanted))
+            elif key == "any":
+                found &= frozenset[int]().union(*(self.select(part) for part in wanted))
+            elif key == "not":
+                found -= self.select(wanted)
+            elif isinstance(wanted, list):
+                found &= frozenset[int]().union(*(self._with(key, value) for value in wanted))
+            else:
+                found &= self._with(key, wanted)
+        return found
+
+    def _with(self, key: str, value: str) -> frozenset[int]:
+        return self._by_category.get((key, value), frozenset())
 
 
 Service = Annotated[str, Says("a service, or a service group")]

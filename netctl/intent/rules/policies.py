@@ -9,7 +9,7 @@ from netctl.intent.findings import Findings
 from netctl.intent.rules.contradictions import no_contradiction
 from netctl.intent.source import Path_
 from netctl.model.intent import LabFile
-from netctl.model.policy import InboundRule, Policy, selects
+from netctl.model.policy import Chooser, InboundRule, Policy, selects
 
 
 def what_the_type_needs(lab: LabFile, findings: Findings) -> None:
@@ -99,17 +99,19 @@ def somebody_selected(lab: LabFile, findings: Findings) -> None:
     """A selector that selects nobody is allowed (VMs may come), but looks wrong."""
     if not findings.sound("vms"):
         return
-    groups: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
-    for vm in lab.vms.values():
+    groups = {
+        tuple(sorted(categories.items())): categories
+        for vm in lab.vms.values()
         for categories in (
             vm.categories,
             *({**vm.categories, **nic.categories} for nic in vm.nics if nic.categories),
-        ):
-            groups[tuple(sorted(categories.items()))] = categories
+        )
+    }
+    chooser = Chooser(list(groups.values()))
     known = {key for categories in groups.values() for key in categories}
     for name, policy in lab.policies.items():
         for path, selector, secures in _selectors(policy, ("policies", name)):
-            if any(selects(selector, categories) for categories in groups.values()):
+            if chooser.select(selector):
                 continue
             unknown = [key for key in _keys(selector) if key not in known]
             if unknown:
