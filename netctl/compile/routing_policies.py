@@ -4,9 +4,9 @@ OVN asks its route table first and the policies then, and drops what has no rout
 In AHV policies come first: so where one reroutes, everything gets a route, and what has no other is dropped
 by the last of the policies instead.
 
-    2000        without NAT, only externally routable prefixes go out and come in
-    1 to 1000   the file's
-    0           no route
+    20000         without NAT, only externally routable prefixes go out and come in
+    10 to 10000   the file's, ten times theirs
+    1             no route (0 is what OVN has for "no policy")
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 
+from netctl.compile import transit
 from netctl.compile.names import Names
 from netctl.compile.rows import Rows
 from netctl.model.intent import Intent
 from netctl.model.state import Ref
 from netctl.model.vpc import Reroute, RoutingPolicy
 
-ROUTABLE_PRIORITY = 2000
+ROUTABLE_PRIORITY = 20000
+FACTOR = 10
+NO_ROUTE_PRIORITY = 1
 
 EVERYTHING = IPv4Network("0.0.0.0/0")
 
@@ -32,16 +35,32 @@ def compile_policies(intent: Intent, vpc: str, names: Names, rows: Rows) -> list
     found = [_routing_policy(intent, vpc, policy, names, rows) for policy in _distinct(intent, vpc)]
     found += _routable(intent, vpc, names, rows)
     if everything_by(intent, vpc) is not None:
-        found.append(
-            rows.add_unnamed(
-                "Logical_Router_Policy",
-                f"{names.router(vpc)} no route",
-                f"vpc {vpc}",
-                action="drop",  # of priority 0, which is the default
-                match=f"ip4 && ip4.dst != {_set(_reached(intent, vpc))}",
-            )
-        )
+        found.append(_no_route(intent, vpc, None, names, rows))
+        found += [
+            _no_route(intent, vpc, policy, names, rows)
+            for policy in _distinct(intent, vpc)
+            if action_of(policy) == "permit"
+        ]
     return found
+
+
+def _no_route(intent: Intent, vpc: str, permit: RoutingPolicy | None, names: Names, rows: Rows) -> Ref:
+    """Drop what only has the route that everything gets: what a policy permits, or all that none decides."""
+    terms = [f"ip4.dst != {_set(_reached(intent, vpc))}"]
+    label, priority = "no route", NO_ROUTE_PRIORITY
+    if permit is not None:
+        terms = [*_terms(intent, vpc, permit, names), *terms]
+        label, priority = f"{_label(permit)} no route", FACTOR * permit.priority + 1
+    else:
+        terms = ["ip4", *terms]
+    return rows.add_unnamed(
+        "Logical_Router_Policy",
+        f"{names.router(vpc)} {label}",
+        f"vpc {vpc}",
+        priority=priority,
+        action="drop",
+        match=" && ".join(terms),
+    )
 
 
 def everything_by(intent: Intent, vpc: str) -> IPv4Address | None:
@@ -88,21 +107,26 @@ def ports_of(policy: RoutingPolicy) -> list[int]:
 
 def _routing_policy(intent: Intent, vpc: str, policy: RoutingPolicy, names: Names, rows: Rows) -> Ref:
     hop = reroute_of(policy)
+    return rows.add_unnamed(
+        "Logical_Router_Policy",
+        policy_name(names, vpc, policy),
+        f"routing policy {policy.priority} of vpc {vpc}",
+        priority=FACTOR * policy.priority,
+        action=_ACTIONS[action_of(policy)],
+        match=" && ".join(_terms(intent, vpc, policy, names)),
+        nexthops=(str(hop),) if hop else (),
+    )
+
+
+def _terms(intent: Intent, vpc: str, policy: RoutingPolicy, names: Names) -> list[str]:
+    """What a policy matches, as terms of OVN's match language."""
     terms = ["icmp4" if policy.protocol == "icmp" else "ip4"]
     terms += _end(intent, vpc, policy.from_, "src", names) + _end(intent, vpc, policy.to, "dst", names)
     if policy.protocol in ("tcp", "udp"):
         terms.append(policy.protocol)
         if ports := ports_of(policy):
             terms.append(f"{policy.protocol}.dst == {_set(ports)}")
-    return rows.add_unnamed(
-        "Logical_Router_Policy",
-        policy_name(names, vpc, policy),
-        f"routing policy {policy.priority} of vpc {vpc}",
-        priority=policy.priority,
-        action=_ACTIONS[action_of(policy)],
-        match=" && ".join(terms),
-        nexthops=(str(hop),) if hop else (),
-    )
+    return terms
 
 
 def _end(intent: Intent, vpc: str, text: str, side: str, names: Names) -> list[str]:
@@ -157,7 +181,8 @@ def _reached(intent: Intent, vpc: str) -> list[IPv4Network]:
     """Every network that the VPC has a route to."""
     outside = [intent.file.subnets[way.subnet].cidr for way in intent.gateways if way.vpc == vpc]
     routes = [route.to for route in intent.file.vpcs[vpc].routes]
-    return [*_own(intent, vpc), *(cidr for cidr in outside if cidr is not None), *routes]
+    attached = [cidr for other in transit.attached(intent, vpc) for cidr in _own(intent, other)]
+    return [*_own(intent, vpc), *attached, *(cidr for cidr in outside if cidr is not None), *routes]
 
 
 def _set(members: Iterable[object]) -> str:

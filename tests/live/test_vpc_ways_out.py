@@ -175,8 +175,6 @@ def test_a_floating_ip_moves_with_its_vm(red: Lab, vpc: dict[str, Any]) -> None:
 def test_a_reroute_goes_before_the_route_table(red: Lab, vpc: dict[str, Any]) -> None:
     """db1 reaches web1 by way of web3, which forwards; and an address that nothing else leads to."""
     by_web3 = deepcopy(vpc)
-    for vm in ("web3", "bweb1"):
-        by_web3["vms"][vm]["nics"][0]["port_security"] = False
     by_web3["vpcs"]["blue"] = {
         "routing_policies": [{"priority": 5, "to": "10.77.0.0/16", "action": {"reroute": "192.168.1.11"}}]
     }
