@@ -14,7 +14,7 @@ from netctl.drivers.replica import Replica, default_of, scalar, values
 from netctl.drivers.tables import Table
 from netctl.errors import MachineError
 from netctl.model.change import Change
-from netctl.model.state import NAME_KEY, OWNER_KEY, WHY_KEY, Database, Ref, Row, Value
+from netctl.model.state import NAME_KEY, OWNER_KEY, WHY_KEY, Database, Ref, Row, Scalar, Value
 
 Key = tuple[str, str]
 
@@ -184,10 +184,24 @@ def _write(
             row.delvalue(column, rows[ref.table, ref.name])
         for ref in after_refs - before_refs:
             row.addvalue(column, rows[ref.table, ref.name])
+    elif type_.n_max > 1 and not type_.is_map() and not fresh:
+        # Of a set of thousands of addresses only the one that differs is sent.
+        before_members, after_members = _members(old), _members(new)
+        for member in before_members - after_members:
+            row.delvalue(column, member)
+        for member in after_members - before_members:
+            row.addvalue(column, member)
     elif new is None:
         _assign(row, column, type_, default_of(type_))
     else:
         _assign(row, column, type_, list(new) if isinstance(new, tuple) else new)
+
+
+def _members(value: Value | None) -> set[Scalar]:
+    if value is None:
+        return set()
+    members = value if isinstance(value, tuple) else (value,)
+    return {member for member in members if isinstance(member, str | int | float | bool)}
 
 
 def _refs(value: Value | None) -> set[Ref]:
