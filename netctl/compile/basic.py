@@ -17,7 +17,8 @@ from collections.abc import Callable
 from netctl.compile.bridges import add_bridge, add_patch, add_tap
 from netctl.compile.flows import GROUP_ADDRESS, LINK_LOCAL, TAGGED, UNTAGGED, FlowSet, Pipeline
 from netctl.compile.names import Names
-from netctl.compile.policies_basic import ALL_OPEN, MICROSEG, compile_policies
+from netctl.compile.policies_basic import ALL_OPEN, compile_policies
+from netctl.compile.policies_flows import MICROSEG
 from netctl.compile.policies_rules import Policing
 from netctl.compile.rows import Rows
 from netctl.model import basic
@@ -58,7 +59,8 @@ NETWORK_FUNCTIONS = Pipeline(
         "chains": "what goes up, through its service chain (none yet)",
         "up": "learns that the sender is here; looks for the receiver",
         "turn": "to a receiver on this host back down, else on to the uplinks; both where nobody knows",
-        "down": "learns that the sender is elsewhere; on to br.microseg",
+        "down": "learns that the sender is elsewhere; looks for the receiver",
+        "inward": "on to br.microseg, unless the receiver is elsewhere too",
         "learned": "here (reg0=1) or elsewhere (reg0=2) by virtual switch, VLAN and MAC address",
     }
 )
@@ -132,7 +134,7 @@ def compile_basic(
         _local_flows(intent, switch, enabled, policed, learned, flows, why)
         if policed is None:
             _open_microseg_flows(number, flows, why)
-        _network_function_flows(number, learned, flows, why)
+        _network_function_flows(number, flows, why)
     _shared_flows(learned, flows, why)
     bridges.append(_bridge(rows, host, basic.MICROSEG, 0xFE, datapath, microseg))
     bridges.append(_bridge(rows, host, basic.NETWORK_FUNCTIONS, 0xFF, datapath, network_functions))
@@ -341,7 +343,7 @@ def _open_microseg_flows(number: int, flows: FlowSet, why: str) -> None:
 # --- br.nf -------------------------------------------------------------------------------------------------
 
 
-def _network_function_flows(number: int, learned: str, flows: FlowSet, why: str) -> None:
+def _network_function_flows(number: int, flows: FlowSet, why: str) -> None:
     """The flows of one virtual switch."""
     bridge = basic.NETWORK_FUNCTIONS
     up, down = basic.up(bridge, number), basic.down(bridge, number)
@@ -359,7 +361,7 @@ def _network_function_flows(number: int, learned: str, flows: FlowSet, why: str)
     add("turn", (on, "reg0=0"), *back, CLEAR_MARK, f"output:{up}")
     add("turn", (on, f"reg0={HERE:#x}"), *back)
     add("turn", (on, f"reg0={ELSEWHERE:#x}"), CLEAR_MARK, f"output:{up}")
-    add("down", (on,), _learn_where(ELSEWHERE, learned), f"output:{down}")
+    add("inward", (on,), f"output:{down}")
 
 
 def _shared_flows(learned: str, flows: FlowSet, why: str) -> None:
@@ -368,11 +370,13 @@ def _shared_flows(learned: str, flows: FlowSet, why: str) -> None:
     def add(table: str, priority: int, match: tuple[str, ...], *actions: str) -> None:
         flows.add(basic.NETWORK_FUNCTIONS, NETWORK_FUNCTIONS[table], priority, match, actions, why)
 
-    find = (NETWORK_FUNCTIONS.look_up("learned"), NETWORK_FUNCTIONS.goto("turn"))
+    find = NETWORK_FUNCTIONS.look_up("learned")
     add("admission", 200, (f"dl_src={GROUP_ADDRESS}",))
     add("arrival", 100, (UNTAGGED,), *PUT_TAG, NETWORK_FUNCTIONS.goto("down"))
     add("chains", 0, (), NETWORK_FUNCTIONS.goto("up"))
-    add("up", 0, (), _learn_where(HERE, learned), *find)
+    add("up", 0, (), _learn_where(HERE, learned), find, NETWORK_FUNCTIONS.goto("turn"))
+    add("down", 0, (), _learn_where(ELSEWHERE, learned), find, NETWORK_FUNCTIONS.goto("inward"))
+    add("inward", 200, (f"reg0={ELSEWHERE:#x}",))
 
 
 def _learn_where(where: int, learned: str) -> str:

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from netctl.compile import compile_intent
-from netctl.compile.policies_basic import FIRST_ZONE, ZONES, masks, zones
+from netctl.compile.policies_basic import FIRST_ZONE, ZONES, zones
+from netctl.compile.policies_flows import masks
 from netctl.compile.policies_peers import selector_text
 from netctl.compile.policies_verdict import Packet, verdict
 from netctl.intent import loads
@@ -107,6 +108,24 @@ def test_rules_share_the_flows_of_their_peers() -> None:
         return len(compiled(loaded(policy, vms)).flows["hv1"])
 
     assert flows(11) == flows(1) + 10 * 2, "a conjunction and its service each"
+
+
+def test_no_flow_is_larger_than_a_message() -> None:
+    """A NIC with thousands of rules, and a VLAN with hundreds of NICs that are secured."""
+    rules = [{"from": f"10.{n >> 8}.{n & 255}.0/24", "services": [f"tcp/{n + 1}"]} for n in range(6000)]
+    policies = {"app": {"type": "application", "secured": {"Tier": "app"}, "inbound": rules}}
+    vms = {f"app{n}": ("old", "app") for n in range(150)}
+    more = {"subnets": SUBNETS | {"old": SUBNETS["old"] | {"cidr": "10.20.0.0/16"}}}
+    flows = compiled(loaded(policies, vms, **more)).flows["hv1"].values()
+    assert max(flow.actions.count("conjunction(") for flow in flows) < 2000
+    copies = [
+        flow for flow in flows if flow.bridge == "br.microseg" and "set_field:0x1->reg1" in flow.actions
+    ]
+    assert max(flow.actions.count("->reg6") for flow in flows) == 64
+    many = [flow for flow in flows if "dl_dst=01:00" in flow.match and flow.bridge == "br.microseg"]
+    told = [action for flow in many for action in flow.actions.split(",") if action.endswith("->reg1")]
+    assert copies
+    assert len(told) == len(set(told)) == 150
 
 
 def port(number: int) -> Port:
