@@ -17,6 +17,7 @@ import typer
 
 from netctl import __version__
 from netctl.cli import (
+    acli,
     bond,
     capture,
     checks,
@@ -74,6 +75,7 @@ for module in (
     status,
     bond,
     faults,
+    acli,
     inside,
     checks,
     trace,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dataplane.rack import Rack
     from dataplane.store import Record
     from netctl.model import Intent
+    from netctl.model.intent import Assignments
     from netctl.model.state import State
 
 Progress = Callable[[str], None]
@@ -54,6 +55,19 @@ class Report:
     changes: Sequence[Change]
     warnings: Sequence[Problem] = ()
     faults: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of a lab's intent.
+
+    `patch` is of its file (RFC 7386); `assignments` are what netctl decided before, where the edit gives it
+    to others; `stale` numbers the checks of the file that mean something else after it.
+    """
+
+    patch: Mapping[str, Any]
+    assignments: Assignments | None = None
+    stale: Collection[int] = ()
 
 
 @dataclass(frozen=True)
@@ -188,6 +202,32 @@ def patch(lab: str, changes: Mapping[str, Any], progress: Progress) -> Report:
         running = locate(lab)
         text = intents.patched(running.intent, changes)
         return _move(running, text, running.record.faults, progress)
+
+
+def edit(lab: str, decide: Callable[[Intent], Edit], progress: Progress) -> tuple[Report, int]:
+    """Change a running lab as a command would edit its file; the file on disk stays as it is.
+
+    Args:
+        lab: the lab's name.
+        decide: asked for the edit, with the lab locked so that nobody else changes it meanwhile.
+        progress: told what is being done.
+
+    Returns:
+        What was changed, and how many of the file's checks no longer go with it and were left out.
+
+    Raises:
+        InputError: the lab would not be right with it; then nothing was changed.
+    """
+    from dataplane import store
+    from netctl import intent as intents
+
+    with store.locked(lab):
+        running = locate(lab)
+        wanted = decide(running.intent)
+        text, dropped = intents.edited(running.intent, wanted.patch, running.record.file, wanted.stale)
+        if wanted.assignments is not None:
+            running = Running(replace(running.record, assignments=wanted.assignments), running.intent)
+        return _move(running, text, running.record.faults, progress), dropped
 
 
 def verbs(lab: str) -> Mapping[str, Callable[[Any], Intent | None]]:

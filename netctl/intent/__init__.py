@@ -5,7 +5,7 @@ Importing this costs nothing; the parser and the models are imported when first 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from netctl.model.fault import Fault
     from netctl.model.intent import Assignments, Intent, LabFile
 
-__all__ = ["assign", "dump", "fault", "load", "loads", "patched", "reassign", "schema"]
+__all__ = ["assign", "dump", "edited", "fault", "load", "loads", "patched", "reassign", "schema"]
 
 
 def load(path: Path | str, assignments: Assignments | None = None, *, supported_only: bool = True) -> Intent:
@@ -56,6 +56,19 @@ def patched(intent: Intent, patch: Mapping[str, Any]) -> str:
     from netctl.intent.patches import patched as put_in
 
     return put_in(intent.file, patch)
+
+
+def edited(
+    intent: Intent, patch: Mapping[str, Any], file: str, stale: Collection[int] = ()
+) -> tuple[str, int]:
+    """As `patched`, but with the file's checks.
+
+    Left out are those that `stale` numbers and those that do not go with the patched file; their number comes
+    back with the text. Raises InputError when the patched file would not be right whatever it checks.
+    """
+    from netctl.intent import stages
+
+    return stages.edited(intent, patch, file, stale)
 
 
 def fault(intent: Intent, text: str) -> Fault:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Annotated, Any, Union, get_args, get_origin
-from unicodedata import normalize
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -20,7 +19,7 @@ from pydantic_core import ErrorDetails
 
 from netctl.errors import Problem
 from netctl.intent.source import Document, Path_
-from netctl.model.base import NAME_PATTERN, Says, attributes, show
+from netctl.model.base import NAME_PATTERN, Says, as_name, attributes, show
 from netctl.model.intent import LabFile
 
 _ROUNDS = 20
@@ -281,9 +280,7 @@ def _refused(kind: str, value: Any, context: dict[str, Any], path: Path_, is_key
 
 def _bad_name(shown: str, pattern: str) -> tuple[str, str]:
     if pattern == NAME_PATTERN:
-        ascii_ = normalize("NFKD", shown.lower()).encode("ascii", "ignore").decode()
-        better = re.sub(r"[^a-z0-9]+", "-", ascii_).strip("-")
-        better = re.sub(r"^[0-9-]+", "", better)[:32] if not better[:1].isalpha() else better[:32]
+        better = as_name(shown)
         such = f", such as {better}" if better else ""
         return (
             f"`{shown}` is not a name",

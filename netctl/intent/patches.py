@@ -14,9 +14,14 @@ def patched(lab: LabFile, patch: Mapping[str, Any]) -> str:
 
     Its checks are left out: they are of the file before the patch, and may name what is no longer there.
     """
-    data = lab.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    data = plain(lab)
     data.pop("checks", None)
     return dump_data(merged(data, patch))
+
+
+def plain(lab: LabFile) -> dict[str, Any]:
+    """The file as plain values: what is written in it, and no default."""
+    return lab.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 def later_steps(lab: LabFile) -> Iterator[tuple[str, int, str, int]]:

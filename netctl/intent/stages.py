@@ -8,10 +8,11 @@ With problems, everything found is raised at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
+from typing import Any
 
 from netctl.errors import InputError, Problem
 from netctl.intent import defaults, grammar, patches, references, rules, source, supported
@@ -64,6 +65,27 @@ def check(
     if findings.problems:
         raise InputError.of(findings.problems)
     return lab, document, findings.warnings
+
+
+def edited(intent: Intent, patch: Mapping[str, Any], file: str, stale: Collection[int]) -> tuple[str, int]:
+    """See netctl.intent.edited."""
+    check(patches.patched(intent.file, patch), file)
+    checks = patches.plain(intent.file).get("checks", [])
+    kept = [each for number, each in enumerate(checks) if number not in stale]
+
+    def text(some: list[Any]) -> str:
+        return patches.patched(intent.file, {**patch, "checks": some} if some else patch)
+
+    def holds(some: list[Any]) -> bool:
+        try:
+            check(text(some), file)
+        except InputError:
+            return False
+        return True
+
+    if kept and not holds(kept):
+        kept = [each for each in kept if holds([each])]
+    return text(kept), len(checks) - len(kept)
 
 
 def _judge_patches(lab: LabFile, file: str, findings: Findings, *, supported_only: bool) -> None:

@@ -19,6 +19,7 @@ from ipaddress import (
     ip_network,
 )
 from typing import Annotated, Any, Literal
+from unicodedata import normalize
 
 from pydantic import (
     BaseModel,
@@ -35,6 +36,12 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 NAME_PATTERN = r"^[a-z][a-z0-9-]{0,31}$"
+
+
+def as_name(text: str) -> str:
+    """The name nearest to a text: `Web Server_1` as web-server-1; "" where nothing of it can be in one."""
+    ascii_ = normalize("NFKD", text.lower()).encode("ascii", "ignore").decode()
+    return re.sub(r"^[0-9-]+", "", re.sub(r"[^a-z0-9]+", "-", ascii_))[:32].strip("-")
 
 
 def mistake(what: str, hint: str, at: tuple[str | int, ...] = ()) -> PydanticCustomError:
