@@ -6,7 +6,6 @@ import os
 import signal
 import struct
 from collections.abc import Collection, Iterator
-from contextlib import closing
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 import yaml
 
 from tests.live.conftest import Lab, Ping, netctl, private_lab
-from tests.live.frames import BROADCAST, Wires, arp, ethernet, marker
+from tests.live.frames import BROADCAST, Wires, ethernet, marker, wires
 
 INTENT: dict[str, Any] = yaml.safe_load("""
 hosts: {hv1: {}, hv2: {}}
@@ -46,14 +45,6 @@ checks:
 ADDRESS = {name: vm["nics"][0]["ip"] for name, vm in INTENT["vms"].items()}
 
 
-class Announcements(Wires):
-    """Its broadcasts are what port security lets pass on every kind of subnet."""
-
-    def broadcast(self, nic: str, payload: bytes, vlan: int | None = None) -> bytes:
-        address = ADDRESS.get(nic, "0.0.0.0")
-        return arp(self.macs[nic], self.macs[nic], address, address, payload)
-
-
 @pytest.fixture(scope="module")
 def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with private_lab("acl", tmp_path_factory.mktemp("mirrors")) as lab:
@@ -70,7 +61,7 @@ def wired(mirrored: Lab) -> Iterator[Wires]:
         name = nic["vm"] if nic["nic"] == 0 else f"{nic['vm']}/{nic['nic']}"
         places[name] = (mirrored.namespace(nic["vm"]), f"eth{nic['nic']}")
         macs[name] = nic["mac"]
-    with closing(Announcements(places, macs)) as made:
+    with wires(places, macs, ADDRESS) as made:
         yield made
 
 
@@ -195,7 +186,7 @@ def test_a_mirror_changes_and_goes_live(lab: Lab) -> None:
     assert netctl("plan", moved).code == 0
     at = {"web2": "eth0", "near": "eth0", "web": "eth0", "old": "eth0", "ids": "eth1"}
     macs = {nic["vm"]: nic["mac"] for nic in netctl("status", lab.name, "--json").json()["nics"]}
-    with closing(Announcements({vm: (lab.namespace(vm), it) for vm, it in at.items()}, macs)) as made:
+    with wires({vm: (lab.namespace(vm), it) for vm, it in at.items()}, macs, ADDRESS) as made:
         assert sent(made, "web", "web2", {"web2"}) == {"web2": [None]}
         assert sent(made, "old", "near", {"near", "ids"}) == {"near": [None], "ids": [None]}
     netctl("apply", lab.write(intent()))
