@@ -387,6 +387,7 @@ def _change(rack: Rack, intent: Intent, desired: State, target: Record, progress
     """Make the lab what is desired, write down that it is, and return what was changed."""
     from dataplane import store
     from netctl import reconcile
+    from netctl.cli.connections import end_forbidden
     from netctl.drivers import Databases
 
     observed = rack.observe()
@@ -405,6 +406,7 @@ def _change(rack: Rack, intent: Intent, desired: State, target: Record, progress
         rack.prune(observed)
         progress("waiting until every port is bound and every flow is in")
         reconcile.wait_ready(intent, databases, READY_LIMIT, silent=rack.silent, whole=not target.faults)
+        end_forbidden(rack, intent)
         rack.warm(observed, changed=bool(changes))
         rack.ask_by_dhcp(observed)
         if changes and not target.faults:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -277,3 +278,68 @@ def test_the_first_policy_and_the_last(lab: Lab) -> None:
     assert {net: flood.end().lost for net, flood in floods.items()} == {net: [] for net in NETWORKS}
     for server in servers:
         server.end()
+
+
+_SPEAKER = """
+import socket, sys, time
+made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+made.bind(("0.0.0.0", int(sys.argv[1])))
+print("ready", flush=True)
+_, asker = made.recvfrom(64)
+while True:
+    made.sendto(b"and on", asker)
+    time.sleep(0.005)
+"""
+
+
+def test_a_stream_ends_in_which_only_the_one_who_was_asked_still_speaks(lab: Lab) -> None:
+    lab.up(INTENT)
+    known = addresses(lab)
+    speakers, askers = [], {}
+    for net in NETWORKS:
+        speaker = lab.start(f"{net}-app", sys.executable, "-c", _SPEAKER, str(PORT))
+        assert speaker.stdout is not None
+        assert speaker.stdout.readline() == "ready\n"
+        speakers.append(speaker)
+
+        def ask(net: str = net) -> socket.socket:
+            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            made.settimeout(5)
+            made.connect((known[f"{net}-app"], PORT))
+            made.send(b"tell me")
+            return made
+
+        askers[net] = netns.inside(lab.namespace(f"{net}-web"), ask)
+    try:
+        for asker in askers.values():
+            assert asker.recv(64) == b"and on"
+        same = copy.deepcopy(INTENT)
+        same["policies"]["app"]["hit_log"] = True
+        lab.apply(same)
+        for net, asker in askers.items():
+            _empty(asker)
+            assert asker.recv(64) == b"and on", net
+        less = copy.deepcopy(same)
+        less["policies"]["app"]["inbound"] = []
+        lab.apply(less)
+        for net, asker in askers.items():
+            _empty(asker)
+            asker.settimeout(1)
+            with pytest.raises(TimeoutError):
+                raise AssertionError(f"{net}: {asker.recv(64)!r}")
+    finally:
+        for speaker in speakers:
+            speaker.kill()
+            speaker.communicate()
+        for asker in askers.values():
+            asker.close()
+
+
+def _empty(made: socket.socket) -> None:
+    """Forget what has come so far."""
+    made.setblocking(False)
+    try:
+        while True:
+            made.recv(64)
+    except BlockingIOError:
+        made.settimeout(5)

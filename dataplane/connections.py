@@ -1,0 +1,80 @@
+"""Connections that a host tracks for its NICs on subnets that OVN carries (ovs-vswitchd(8), dpctl)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from dataplane.daemons import CONTROLLER, VSWITCHD, Runner
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A connection as its first packet went; `port` is the logical switch port whose zone it is in.
+
+    `number` is the port that it goes to, or the ICMP type; `source_number` the other port, or the ICMP id.
+    """
+
+    port: str
+    zone: int
+    protocol: str
+    source: IPv4Address
+    target: IPv4Address
+    source_number: int
+    number: int
+    code: int = 0
+
+    @property
+    def tuple_(self) -> str:
+        """What tells it from others, as dpctl/flush-conntrack takes it."""
+        ends = f"ct_nw_src={self.source},ct_nw_dst={self.target}"
+        if self.protocol == "icmp":
+            numbers = f"icmp_id={self.source_number},icmp_type={self.number},icmp_code={self.code}"
+            return f"{ends},ct_nw_proto=1,{numbers}"
+        protocol = {"tcp": 6, "udp": 17}[self.protocol]
+        return f"{ends},ct_nw_proto={protocol},ct_tp_src={self.source_number},ct_tp_dst={self.number}"
+
+
+_ENTRY = re.compile(
+    r"^(?P<protocol>tcp|udp|icmp),orig=\(src=(?P<src>[\d.]+),dst=(?P<dst>[\d.]+),"
+    r"(?:sport=(?P<sport>\d+),dport=(?P<dport>\d+)|id=(?P<id>\d+),type=(?P<type>\d+),code=(?P<code>\d+))"
+    r"\).*?,zone=(?P<zone>\d+)",
+    re.MULTILINE,
+)
+_ZONE = re.compile(r"^(\S+) (\d+)$", re.MULTILINE)
+
+
+def tracked(runner: Runner, host: str) -> list[Connection]:
+    """The connections that a host tracks for its NICs. ChangeError when a daemon of it does not answer."""
+    zones = {int(zone): port for port, zone in _ZONE.findall(runner.ask(host, CONTROLLER, "ct-zone-list"))}
+    return parse(runner.ask(host, VSWITCHD, "dpctl/dump-conntrack"), zones)
+
+
+def parse(dump: str, zones: dict[int, str]) -> list[Connection]:
+    """The connections in what dpctl/dump-conntrack says, of the zones that are a port's."""
+    found = []
+    for entry in _ENTRY.finditer(dump):
+        zone = int(entry["zone"])
+        if zone in zones:
+            found.append(
+                Connection(
+                    port=zones[zone],
+                    zone=zone,
+                    protocol=entry["protocol"],
+                    source=IPv4Address(entry["src"]),
+                    target=IPv4Address(entry["dst"]),
+                    source_number=int(entry["sport"] or entry["id"]),
+                    number=int(entry["dport"] or entry["type"]),
+                    code=int(entry["code"] or 0),
+                )
+            )
+    return found
+
+
+def forget(runner: Runner, host: str, connections: Iterable[Connection]) -> None:
+    """Have a host forget connections: their next packets are judged anew, whichever way they go."""
+    commands = [("dpctl/flush-conntrack", f"zone={one.zone}", one.tuple_) for one in connections]
+    if commands:
+        runner.ask_all(host, VSWITCHD, commands)
