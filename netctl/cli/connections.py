@@ -1,9 +1,9 @@
 """Ends the connections that a change of policies no longer allows, where OVN leaves something to do.
 
 OVN asks its ACLs about packets that go the way of a connection's first one, and ends the connection when one
-is stopped (ovn-nb(5), ACL). It does not ask about replies: a stream of datagrams in which only the one who was
-asked still speaks would go on for ever. Forgotten, its next datagram is judged as if it began something. TCP
-always has acknowledgments, and is left to OVN.
+is stopped (ovn-nb(5), ACL). It does not ask about replies: a stream of datagrams in which only the one who
+was asked still speaks would go on for ever. Forgotten, its next datagram is judged as if it began something.
+TCP always has acknowledgments, and is left to OVN.
 """
 
 from __future__ import annotations
