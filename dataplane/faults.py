@@ -31,7 +31,8 @@ def afflicted(inventory: Inventory, intent: Intent, faults: Iterable[Fault]) -> 
             dark.add(fault.node)
         elif fault.kind == "host":
             dark.add(fault.node)
-            stopped.setdefault(fault.node, set()).update(daemon.role for daemon in daemons.ALL["host"])
+            every = (*daemons.ALL["host"], daemons.PUNT)
+            stopped.setdefault(fault.node, set()).update(daemon.role for daemon in every)
         elif fault.kind == "daemon":
             stopped.setdefault(fault.node, set()).add(fault.part)
     nodes = {

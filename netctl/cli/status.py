@@ -58,7 +58,8 @@ def gather(running: Running) -> dict[str, Any]:
 
     def alive(node: str, kind: Any) -> dict[str, bool]:
         roles = daemons.roles_of(observed.running.get(node, ()))
-        return {daemon.role: daemon.role in roles for daemon in daemons.ALL[kind]}
+        punt = (daemons.PUNT,) if rack.inventory.nodes[node].punted else ()
+        return {daemon.role: daemon.role in roles for daemon in (*daemons.ALL[kind], *punt)}
 
     hosts = []
     for host in intent.hosts.values():

@@ -232,3 +232,13 @@ def test_the_daemon_beside_br_microseg_is_started_again(lab: Lab) -> None:
     netctl("plan", lab.file)
     found = subprocess.run(["pgrep", "-f", f"{lab.name}/hv1/punt.pid"], capture_output=True, text=True)
     assert found.stdout == ""
+
+
+def test_a_host_without_power_has_no_daemon_left_and_gets_it_back(lab: Lab) -> None:
+    lab.up(INTENT)
+    netctl("fail", "host", "hv2", "--lab", lab.name)
+    assert not netctl("status", lab.name, "--json").json()["hosts"][1]["daemons"]["punt"]
+    netctl("heal", "all", "--lab", lab.name)
+    status = netctl("status", lab.name, "--json").json()
+    assert (status["state"], status["hosts"][1]["daemons"]["punt"]) == ("ready", True)
+    passed(lab, [probe("old-web", "old-app", "udp", 7, "rejected")])
