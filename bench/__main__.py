@@ -11,13 +11,13 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from bench import compiling, lifecycle, machine, memory, reaching, starting, throughput
+from bench import compiling, lifecycle, machine, memory, policies, reaching, starting, throughput
 from bench.figures import Result, show
 from netctl.errors import NetctlError
 
 RESULTS = machine.HERE / "results.json"
 PIPE_WIDTH = 160
-BENCHMARKS = ("up-down", "memory", "compile", "throughput", "pairs", "starting")
+BENCHMARKS = ("up-down", "memory", "compile", "throughput", "pairs", "starting", "policies")
 
 
 def main() -> int:
@@ -36,6 +36,7 @@ def main() -> int:
         "throughput": lambda: throughput.measure(options.streams, options.seconds, _progress),
         "pairs": lambda: reaching.measure(options.runs, _progress),
         "starting": lambda: starting.measure(options.runs, _progress),
+        "policies": lambda: policies.measure(options.runs, options.seconds, _progress),
     }
     results: dict[str, Result] = {}
     console = Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
@@ -67,9 +68,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("benchmark", nargs="*", help=f"{', '.join(BENCHMARKS)}; all of them when left out")
     parser.add_argument("--hosts", type=_numbers, default=[2, 8, 32], help="sizes of up-down (2,8,32)")
     parser.add_argument("--idle-hosts", type=_numbers, default=[8, 32], help="sizes of memory (8,32)")
-    parser.add_argument(
-        "--runs", type=int, default=3, help="runs of up-down, compile, pairs and starting (3)"
-    )
+    parser.add_argument("--runs", type=int, default=3, help="runs of all but memory and throughput (3)")
     parser.add_argument("--streams", type=int, default=8, help="TCP streams per rack and network (8)")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a TCP stream (2)")
     parser.add_argument("--json", action="store_true", help=f"print JSON only; {RESULTS} gets it anyway")
