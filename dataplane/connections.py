@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from dataplane.daemons import CONTROLLER, VSWITCHD, Runner
+from netctl.errors import ChangeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,9 @@ def parse(dump: str, zones: dict[int, str]) -> list[Connection]:
 
 def forget(runner: Runner, host: str, connections: Iterable[Connection]) -> None:
     """Have a host forget connections: their next packets are judged anew, whichever way they go."""
-    commands = [("dpctl/flush-conntrack", f"zone={one.zone}", one.tuple_) for one in connections]
-    if commands:
-        runner.ask_all(host, VSWITCHD, commands)
+    for one in connections:
+        try:
+            runner.ask(host, VSWITCHD, "dpctl/flush-conntrack", f"zone={one.zone}", one.tuple_)
+        except ChangeError as error:
+            if os.strerror(errno.ENOENT) not in error.message:
+                raise  # it has not just ended by itself

@@ -343,3 +343,21 @@ def _empty(made: socket.socket) -> None:
             made.recv(64)
     except BlockingIOError:
         made.settimeout(5)
+
+
+def test_a_connection_that_has_ended_meanwhile_need_not_be_forgotten(lab: Lab) -> None:
+    from dataplane import connections, engine
+    from dataplane.daemons import Runner
+
+    lab.up(INTENT)
+    server = Server(lab, "lan-app", PORT)
+    flood = Flood(lab, "lan-web", addresses(lab)["lan-app"], PORT, 50)
+    time.sleep(0.5)
+    runner = Runner(lab.name, engine.find())
+    [found] = [one for one in connections.tracked(runner, "hv2") if one.protocol == "udp"]
+    assert (found.port, found.number) == ("lan-app/0", PORT)
+    flood.end()
+    connections.forget(runner, "hv2", [found])
+    connections.forget(runner, "hv2", [found])
+    assert found not in connections.tracked(runner, "hv2")
+    server.end()
