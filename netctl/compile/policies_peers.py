@@ -7,7 +7,6 @@ together. A VLAN whose network overlaps another's is a space of its own.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from typing import Any
 
 from netctl.model.intent import Intent, Port
-from netctl.model.policy import Chooser, Peer, Policy, Scope
+from netctl.model.policy import Chooser, Peer, Policy, Scope, selector_text
 from netctl.model.service import Range, ranges
 from netctl.model.subnet import Subnet
 
@@ -321,32 +320,6 @@ def in_scope(scope: Scope, space: str) -> bool:
     if isinstance(scope, list):
         return kind == "vpc" and name in scope
     return scope == "all" or kind == VLAN
-
-
-def selector_text(selector: Mapping[str, Any]) -> str:
-    """A selector in words, such as `Tier=web`: the same for the same selector, whatever the order."""
-    return (
-        json.dumps(_sorted(selector), sort_keys=True, separators=(",", ":"))
-        if _deep(selector)
-        else (" ".join(f"{key}={value}" for key, value in sorted(selector.items())))
-    )
-
-
-def _deep(selector: Mapping[str, Any]) -> bool:
-    """Whether plain words would not do."""
-    return any(
-        not isinstance(value, str) or not f"{key}{value}".isprintable() or set(" =") & set(f"{key}{value}")
-        for key, value in selector.items()
-    )
-
-
-def _sorted(value: Any) -> Any:
-    """A selector with its lists, whose order means nothing, in order."""
-    if isinstance(value, Mapping):
-        return {key: _sorted(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return sorted((_sorted(part) for part in value), key=lambda part: json.dumps(part, sort_keys=True))
-    return value
 
 
 def scope_text(scope: Scope) -> str:

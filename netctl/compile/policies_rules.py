@@ -320,7 +320,10 @@ def _at_the_peer(
 def _isolation(name: str, policy: Policy, space: str, there: Directory) -> Iterator[Rule]:
     first, second = policy.between or ({}, {})
     band = Band.WATCHED_ISOLATION if policy.mode == "monitor" else Band.ISOLATION
-    for own, far in ((first, second), (second, first)):
+    sides = [(first, second), (second, first)]
+    if there.text(first) == there.text(second):
+        sides = sides[:1]
+    for own, far in sides:
         group = _group(policy, own, space, there)
         nics = there.within(policy.scope, there.select(far))
         peers = there.of_nics(_in_scope(there.text(far), policy), nics, space)

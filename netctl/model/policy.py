@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -75,6 +76,32 @@ def selects(selector: Mapping[str, Any], categories: Mapping[str, str]) -> bool:
         if not fits:
             return False
     return True
+
+
+def selector_text(selector: Mapping[str, Any]) -> str:
+    """A selector in words, such as `Tier=web`: the same for the same selector, whatever the order."""
+    return (
+        json.dumps(_sorted(selector), sort_keys=True, separators=(",", ":"))
+        if _deep(selector)
+        else (" ".join(f"{key}={value}" for key, value in sorted(selector.items())))
+    )
+
+
+def _deep(selector: Mapping[str, Any]) -> bool:
+    """Whether plain words would not do."""
+    return any(
+        not isinstance(value, str) or not f"{key}{value}".isprintable() or set(" =") & set(f"{key}{value}")
+        for key, value in selector.items()
+    )
+
+
+def _sorted(value: Any) -> Any:
+    """A selector with its lists, whose order means nothing, in order."""
+    if isinstance(value, Mapping):
+        return {key: _sorted(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return sorted((_sorted(part) for part in value), key=lambda part: json.dumps(part, sort_keys=True))
+    return value
 
 
 class Chooser:

@@ -6,6 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from netctl.model.policy import selector_text
+
 TIERS = ("web", "app", "db")
 ENVS = ("prod", "dev")
 
@@ -67,7 +69,7 @@ def policy_sets(draw: st.DrawFn, peers: tuple[str, ...], vpcs: tuple[str, ...]) 
             "type": st.just("isolation"),
             "mode": modes,
             "scope": scopes,
-            "between": st.lists(selectors(), min_size=2, max_size=2, unique_by=str),
+            "between": st.lists(selectors(), min_size=2, max_size=2, unique_by=selector_text),
         }
     )
     secures = st.fixed_dictionaries(

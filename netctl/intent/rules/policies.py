@@ -9,7 +9,7 @@ from netctl.intent.findings import Findings
 from netctl.intent.rules.contradictions import no_contradiction
 from netctl.intent.source import Path_
 from netctl.model.intent import LabFile
-from netctl.model.policy import Chooser, InboundRule, Policy, selects
+from netctl.model.policy import Chooser, InboundRule, Policy, selector_text, selects
 
 
 def what_the_type_needs(lab: LabFile, findings: Findings) -> None:
@@ -32,7 +32,7 @@ def what_the_type_needs(lab: LabFile, findings: Findings) -> None:
                     "write two selectors; a policy each for every further pair",
                     key=True,
                 )
-            elif policy.between[0] == policy.between[1]:
+            elif selector_text(policy.between[0]) == selector_text(policy.between[1]):
                 findings.error(
                     (*path, "between"), "both groups are the same", "write two different selectors", key=True
                 )

@@ -11,11 +11,11 @@ import yaml
 from netctl.compile import compile_intent
 from netctl.compile.policies_basic import FIRST_ZONE, ZONES, zones
 from netctl.compile.policies_flows import masks
-from netctl.compile.policies_peers import selector_text
 from netctl.compile.policies_verdict import Packet, verdict
 from netctl.intent import loads
 from netctl.model import Intent
 from netctl.model.intent import Port
+from netctl.model.policy import selector_text
 from netctl.model.state import State
 from netctl.plan import plan
 
