@@ -73,7 +73,7 @@ def shell(node: Node, lab: Lab = None) -> None:
     """Open a shell in a VM, host, ToR or bare machine; a host's has ovs-vsctl, ovn-appctl and so on."""
     running, name = find(node, lab)
     environment = _enter(running, name)
-    environment["PS1"] = rf"[{running.name} {name}] \w \$ "
+    environment["PS1"] = rf"[{running.name} {name}] \W \$ "
     environment["HISTFILE"] = ""
     bash = shutil.which("bash")
     if bash is None:
