@@ -314,11 +314,16 @@ def labs() -> list[Summary]:
 
     found = []
     for name in known():
-        record = store.read(name)
-        if record is None:
-            found.append(Summary(name, "", "half-made", 0, 0, ""))
+        try:
+            record = store.read(name)
+            if record is None:
+                found.append(Summary(name, "", "half-made", 0, 0, ""))
+                continue
+            intent = _intent_of(record)
+        except InputError:
+            # Another version of netctl made it, or something else wrote there: the others are to be seen.
+            found.append(Summary(name, "", "unreadable", 0, 0, ""))
             continue
-        intent = _intent_of(record)
         found.append(
             Summary(
                 name, intent.file.title, record.state, len(intent.hosts), len(intent.file.vms), record.file
@@ -442,7 +447,13 @@ def _with_record(intent: Intent) -> tuple[Intent, Record | None]:
 def _intent_of(record: Record) -> Intent:
     from netctl import intent as intents
 
-    return intents.loads(record.text, record.file, record.assignments)
+    try:
+        return intents.loads(record.text, record.file, record.assignments)
+    except InputError as error:
+        raise InputError(
+            f"this netctl cannot read what the lab {record.name} was made from: {error}",
+            f"Another version of netctl made it; remove it with: netctl down {record.name}",
+        ) from error
 
 
 def _rack(intent: Intent, record: Record | None) -> Rack:

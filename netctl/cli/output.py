@@ -43,6 +43,7 @@ STATE_STYLES = {
     "stopped": "red",
     "down": "red",
     "dead": "red",
+    "unreadable": "red",
     "missing": "red",
     "no": "red",
     "failed": "red",

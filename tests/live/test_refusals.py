@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -84,3 +85,20 @@ def test_bad_input_changes_nothing(lab: Lab, first_lab: dict[str, Any]) -> None:
     assert done.err.count(f"{lab.file}:") >= 2
     assert netctl("labs", "--json").json()
     assert lab.run("web1", "ip", "-4", "addr").count("10.10.0.11")
+
+
+def test_a_lab_that_cannot_be_read_hides_no_other(lab: Lab, first_lab: dict[str, Any]) -> None:
+    lab.up(first_lab)
+    record = Path(f"/run/netctl/{lab.name}/lab.json")
+    whole = record.read_text()
+    other_version = json.dumps({**json.loads(whole), "text": "hosts: {hv1: {wings: 2}}\n"})
+    for damaged in ("{", other_version):
+        record.write_text(damaged)
+        listed = {each["name"]: each["state"] for each in netctl("labs", "--json").json()}
+        assert listed[lab.name] == "unreadable"
+        assert f"netctl down {lab.name}" in netctl("status", lab.name, code=2).err
+    record.write_text(whole)
+    assert "ready" in netctl("status", lab.name).out
+    record.write_text(damaged)
+    lab.down()
+    assert lab.remains() == []
