@@ -1,4 +1,4 @@
-r"""docs/getting-started.md, command by command, in a lab of its own: exit codes, and what the page shows.
+r"""Pages, command by command, in labs of their own: exit codes, and what the page shows.
 
         web1   app1             web2   db1
           \    /                  \    /
@@ -12,8 +12,10 @@ the place of a file, the width of a column) is not compared.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+import secrets
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +44,8 @@ VARIES = (
     (re.compile(r"(?<![\w.])\d+\.\d+\.\d+(?![\d.])"), "VERSION"),
     (re.compile(r"(?<![\w.])\d+\.\d+(?![\d.])"), "NUMBER"),
     (re.compile(r"/\S*/(?=[\w-]+\.yaml)"), ""),
+    (re.compile(r"/\S*/(?=netctl-failures/)"), ""),
+    (re.compile(r"(?<=-)\d{8}-\d{6}"), "WHEN"),
     (re.compile(r"─+"), "─"),
     (re.compile(r"@if\d+"), "@if"),
     (re.compile(r"(?<=time )\d+ms"), "TIME"),
@@ -57,36 +61,80 @@ def docs_lab(tmp_path: Path) -> Iterator[Lab]:
 
 
 def test_getting_started(docs_lab: Lab, tmp_path: Path) -> None:
-    name = docs_lab.name
     (tmp_path / "topologies").mkdir()
     first = (TOPOLOGIES / "first-lab.yaml").read_text()
-    (tmp_path / "topologies" / "first-lab.yaml").write_text(LAB.sub(name, first))
-    environment = {**os.environ, "PATH": f"{Path(NETCTL).parent}:{os.environ['PATH']}"}
+    (tmp_path / "topologies" / "first-lab.yaml").write_text(LAB.sub(docs_lab.name, first))
+    follow(PAGE, docs_lab.name, tmp_path)
+
+
+def test_the_failure_that_the_readme_shows(tmp_path: Path) -> None:
+    """`netctl test` makes the lab and removes it."""
+    readme = ROOT / "README.md"
+    part = [block for block in blocks(readme, "yaml", "console") if "shop.yaml" in block.text]
+    yaml_block, console_block = part
+    name = f"r{secrets.token_hex(2)}"
+    assert yaml_block.name == "shop.yaml"
+    (tmp_path / "shop.yaml").write_text(yaml_block.text.replace("name: shop", f"name: {name}"))
+    ((command, shown),) = transcript(console_block)
+    done = run(command, tmp_path)
+    assert done.returncode == 1, done.stdout
+    wanted, seen = (
+        text.replace(f"{lab}-", "LAB-").replace(f"\n{lab}: ", "\nLAB: ")
+        for text, lab in ((shown, "shop"), (done.stdout, name))
+    )
+    shows(f"{console_block.place}: {command}", wanted, seen)
+
+
+def test_the_tour_of_make_demo() -> None:
+    (block,) = (block for block in blocks(ROOT / "README.md", "console") if "demo-" in block.text)
+    done = run(str(ROOT / "scripts" / "demo"), ROOT)
+    assert done.returncode == 0, done.stdout
+    seen = re.sub(r"\x1b\[\d*m", "", done.stdout)
+    shows(block.place, "...\n" + re.sub(r"demo-\d+", "LAB", block.text), re.sub(r"demo-\d+", "LAB", seen))
+
+
+def run(command: str, directory: Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """A command of a page in bash, with netctl in the PATH; its output and errors together."""
+    return subprocess.run(
+        ["bash", "-c", command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+        cwd=directory,
+        env={**os.environ, "PATH": f"{Path(NETCTL).parent}:{os.environ['PATH']}"},
+    )
+
+
+def follow(page: Path, name: str, directory: Path) -> None:
+    """Write the named files of a page and run its commands, for a lab of another name."""
     last = 0
-    for block in blocks(PAGE, "yaml", "console"):
+    for block in blocks(page, "yaml", "console"):
         if block.language == "yaml":
             if block.name:
-                (tmp_path / block.name).write_text(LAB.sub(name, block.text))
+                (directory / block.name).write_text(LAB.sub(name, block.text))
             continue
         steps = transcript(block)
         for number, (command, shown) in enumerate(steps):
-            done = subprocess.run(
-                ["bash", "-c", PRELUDE.replace("LAB", name) + f"(exit {last})\n{LAB.sub(name, command)}"],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=60,
-                check=False,
-                cwd=tmp_path,
-                env=environment,
-            )
+            done = run(PRELUDE.replace("LAB", name) + f"(exit {last})\n{LAB.sub(name, command)}", directory)
             said = f"{block.place}: {command}: exit {done.returncode}\n{done.stdout}"
             assert "Traceback" not in done.stdout, said
             told = number + 1 < len(steps) and steps[number + 1][0] == "echo $?"
             assert done.returncode == 0 or told, said
-            wanted, seen = stable(LAB.sub(name, shown)), stable(done.stdout)
-            assert pattern(wanted).fullmatch(seen), f"{said}\nthe page shows:\n{shown}"
+            shows(f"{block.place}: {command}", LAB.sub(name, shown), done.stdout)
             last = done.returncode
+
+
+def shows(place: str, page: str, terminal: str) -> None:
+    """Assert that the page shows what the terminal does, but for what varies; tells what differs."""
+    wanted, seen = stable(page), stable(terminal)
+    if pattern(wanted).fullmatch(seen):
+        return
+    difference = "\n".join(
+        difflib.unified_diff(wanted.splitlines(), seen.splitlines(), "page", "terminal", n=1)
+    )
+    pytest.fail(f"{place}\n{difference}", pytrace=False)
 
 
 def stable(text: str) -> str:
