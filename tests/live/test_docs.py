@@ -46,6 +46,7 @@ VARIES = (
     (re.compile(r"/\S*/(?=[\w-]+\.yaml)"), ""),
     (re.compile(r"/\S*/(?=netctl-failures/)"), ""),
     (re.compile(r"(?<=-)\d{8}-\d{6}"), "WHEN"),
+    (re.compile(r"(?<=Geneve )\d+"), "VNI"),
     (re.compile(r"─+"), "─"),
     (re.compile(r"@if\d+"), "@if"),
     (re.compile(r"(?<=time )\d+ms"), "TIME"),
