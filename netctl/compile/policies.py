@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 
 from netctl.compile.names import Names
 from netctl.compile.policies_match import at, of_services, with_peers
@@ -20,6 +21,7 @@ from netctl.compile.policies_peers import Peers
 from netctl.compile.policies_rules import DIRECTIONS, Direction, Policing, Rule
 from netctl.compile.rows import Rows, refs
 from netctl.compile.subnets import OVN_TYPES
+from netctl.compile.trunks import tagged
 from netctl.model.intent import Intent
 from netctl.model.state import Ref
 
@@ -68,12 +70,12 @@ def compile_policies(intent: Intent, policing: Policing, names: Names, rows: Row
 
 @dataclass
 class _Group:
-    """A port group as it comes together; `ports` are those of its members that are no NICs."""
+    """A port group as it comes together: of NICs with all their ports, and of single ports."""
 
     nics: frozenset[int]
+    ports: Sequence[str]
     why: str
     acls: list[Ref] = field(default_factory=list)
-    ports: list[str] = field(default_factory=list)
 
 
 class _Compiler:
@@ -139,27 +141,42 @@ class _Compiler:
                 tracked,
                 self._last_tier,
             )
-        self._add_dhcp()
+        for name, subnet in sorted(self._intent.file.subnets.items()):
+            if subnet.dhcp and subnet.dhcp_address is not None and subnet.type in OVN_TYPES:
+                self._add_dhcp(name, subnet.dhcp_address)
 
-    def _add_dhcp(self) -> None:
-        """Requests to OVN's DHCP pass. What it does not take for one must not reach anybody in its place."""
-        subnets = self._intent.file.subnets
-        asking = frozenset(nic for nic in self._carried if subnets[self._intent.ports[nic].subnet].dhcp)
-        if not asking:
-            return
-        group = self._group("NICs with DHCP", asking)
-        servers = sorted({str(subnet.dhcp_address) for subnet in subnets.values() if subnet.dhcp})
-        server = f"ip4.dst == {{{', '.join(['255.255.255.255', *servers])}}}"
-        request = ["udp.src == 68", "udp.dst == 67"]
-        match = [at(group, "outbound"), server, *request]
-        self._add_acl(group, "dhcp", "policies", "outbound", ALWAYS, "allow-related", match, 0)
-        self._groups[group].ports += [
-            self._names.localnet(name, subnet.switch)
-            for name, subnet in sorted(subnets.items())
-            if subnet.dhcp and subnet.type == "vlan"
+    def _add_dhcp(self, name: str, server: IPv4Address) -> None:
+        """Requests to OVN's DHCP in a subnet pass; what it does not take for one reaches nobody in its place.
+
+        Stateless, so that no connection comes of it, nor an answer by somebody else. A port that leads to a
+        VLAN has no connections that know a packet's ports, so there whatever is no request passes first.
+        """
+        subnet = self._intent.file.subnets[name]
+        nics = [self._names.nic(port) for port in self._intent.ports if port.subnet == name]
+        others = [
+            self._names.trunked(port, vlan[1])
+            for port, vlan in tagged(self._intent, OVN_TYPES)
+            if vlan == (subnet.switch, subnet.vlan)
         ]
-        match = [at(group, "inbound"), *request]
-        self._add_acl(group, "dhcp inbound", "policies", "inbound", ALWAYS, "drop", match, 0)
+        if not nics:
+            return
+        answered = f"ip4.dst == {{255.255.255.255, {server}}}"
+        request = "udp.src == 68 && udp.dst == 67"
+
+        def add(group: str, direction: Direction, priority: int, action: str, *terms: str) -> None:
+            words = f"{self._groups[group].why} {action}"
+            match = (at(group, direction), *terms)
+            self._add_acl(group, words, "policies", direction, priority, action, match, 0)
+
+        asking = self._group(f"NICs that ask in {name}", ports=nics)
+        add(asking, "outbound", ALWAYS, "allow-stateless", answered, request, "!ip.is_frag")
+        near = self._group(f"NICs in {name}", ports=[*nics, *others])
+        add(near, "inbound", ALWAYS, "drop", request)
+        if subnet.type == "vlan":
+            away = self._group(f"way out of {name}", ports=[self._names.localnet(name, subnet.switch)])
+            broadcast = (answered, "ip.proto == 17")
+            add(away, "inbound", ALWAYS, "allow-stateless", *broadcast, f"!({request})")
+            add(away, "inbound", ALWAYS - 1, "drop", *broadcast)
 
     def finish(self) -> None:
         """The port groups, and the meter where something is logged."""
@@ -183,9 +200,9 @@ class _Compiler:
     def _meter(self) -> str:
         return f"{self._names.prefix}{METER}"
 
-    def _group(self, words: str, nics: frozenset[int]) -> str:
+    def _group(self, words: str, nics: frozenset[int] = frozenset(), ports: Sequence[str] = ()) -> str:
         name = self._names.identifier(words)
-        self._groups.setdefault(name, _Group(nics, f"policies of {words}"))
+        self._groups.setdefault(name, _Group(nics, ports, f"policies of {words}"))
         return name
 
     def _ports(self, nic: int) -> list[str]:

@@ -7,7 +7,7 @@ import selectors
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -28,6 +28,7 @@ subnets:
   old: {type: vlan-basic, vlan: 20, cidr: 10.20.0.0/24}
   app: {type: overlay, vpc: shop, cidr: 192.168.1.0/24, dhcp: true}
   other: {type: vlan, vlan: 30, cidr: 10.30.0.0/24}
+  older: {type: vlan-basic, vlan: 40, cidr: 10.40.0.0/24}
 physical:
   lan-bare: {switch: tor2, vlan: 10, ip: 10.10.0.250/24}
   old-bare: {switch: tor2, vlan: 20, ip: 10.20.0.250/24}
@@ -36,6 +37,9 @@ policies:
   friends: {type: application, secured: {Tier: guarded}, inbound: [{from: {Tier: friend}}], outbound: []}
 """)
 NETWORKS = ("lan", "old", "app")
+SERVERS = {"lan": "10.10.0.254", "app": "192.168.1.254"}
+"""Where OVN answers DHCP, and by which address."""
+
 PEOPLE = {
     "evil": ("hv1", {"Quarantine": "strict"}),
     "friend": ("hv1", {"Tier": "friend"}),
@@ -48,7 +52,11 @@ INTENT["vms"] = {
     for net in NETWORKS
     for name, (host, categories) in PEOPLE.items()
 }
-for net in ("lan", "app"):  # their leases must come through the policies
+INTENT["vms"] |= {
+    f"{net}-trunk": {"host": "hv1", "nics": [{"subnet": subnet, "mode": "trunk", "trunked": [vlan]}]}
+    for net, subnet, vlan in (("lan", "other", 10), ("old", "older", 20))
+}
+for net in SERVERS:  # their leases must come through the policies
     for name in ("guarded", "evil"):
         INTENT["vms"][f"{net}-{name}"]["nics"][0]["ip"] = "dhcp"
 
@@ -67,14 +75,35 @@ class Scene:
     def ip(self, name: str) -> str:
         return self.addresses[f"{self.net}-{name}"]
 
-    def got(self, sender: str, frame: bytes, mark: bytes) -> set[str]:
-        """Who else gets a frame, once a fence behind it has been everywhere: ARP, which no policy blocks."""
+    def got(self, sender: str, frame: bytes | tuple[bytes, ...], mark: bytes) -> set[str]:
+        """Who else gets a frame, once a fence behind it has been everywhere: ARP, which no policy blocks.
+
+        Before the fence goes a DHCP request where OVN answers: what ovn-controller hands back to the switch
+        comes later than what does not go there, and in order.
+        """
         me = f"{self.net}-{sender}"
+        for one in frame if isinstance(frame, tuple) else (frame,):
+            self.sockets[me].send(one)
+        found: set[str] = set()
+        if self.net in SERVERS:
+            asked = secrets.token_bytes(4)
+            self.sockets[me].send(self.discover(sender, asked))
+            found |= self._until({me}, asked, mark)
         fence = secrets.token_bytes(12)
-        self.sockets[me].send(frame)
         own = (self.macs[me], self.macs[me], self.addresses[me], self.addresses[me])
         self.sockets[me].send(arp(*own, fence))
-        waiting = self.sockets.keys() - {me}
+        found |= self._until(self.sockets.keys() - {me}, fence, mark)
+        return {name.removeprefix(f"{self.net}-") for name in found} - {sender}
+
+    def discover(self, sender: str, number: bytes) -> bytes:
+        """A DHCPDISCOVER."""
+        body = dhcp(1, self.mac(sender), b"", number)
+        body = ip("0.0.0.0", "255.255.255.255", 17, udp("0.0.0.0", "255.255.255.255", body, 68, 67))
+        return ethernet(BROADCAST, self.mac(sender), body, kind=0x0800)
+
+    def _until(self, waiting: Collection[str], fence: bytes, mark: bytes) -> set[str]:
+        """Who gets a mark until all of them have got the fence."""
+        waiting = set(waiting)
         found: set[str] = set()
         deadline = time.monotonic() + LIMIT
         with selectors.DefaultSelector() as selector:
@@ -82,14 +111,14 @@ class Scene:
                 selector.register(opened, selectors.EVENT_READ, name)
             while waiting:
                 left = deadline - time.monotonic()
-                assert left > 0, f"the fence of {me} did not reach {sorted(waiting)}"
+                assert left > 0, f"the fence did not reach {sorted(waiting)}"
                 for key, _ in selector.select(left):
                     for payload, _vlan in _frames(self.sockets[key.data]):
                         if mark in payload:
-                            found.add(key.data.removeprefix(f"{self.net}-"))
+                            found.add(key.data)
                         if fence in payload:
                             waiting.discard(key.data)
-        return found - {sender}
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -136,14 +165,14 @@ def tcp(source: str, target: str, flags: int, data: bytes) -> bytes:
     return packets.segment(IPv4Address(source), IPv4Address(target), (5000, 5000), (1, 1), flags, data)
 
 
-def dhcp(operation: int, mac_: str, data: bytes) -> bytes:
+def dhcp(operation: int, mac_: str, data: bytes, number: bytes = b"\0\0\0c") -> bytes:
     """BOOTP's fixed part (RFC 951) and DHCP's cookie (RFC 2131), with a marker as the host's name."""
-    head = struct.pack("!BBBBIHH16x", operation, 1, 6, 0, 99, 0, 0x8000) + mac(mac_).ljust(16, b"\0")
+    head = struct.pack("!BBBB4sHH16x", operation, 1, 6, 0, number, 0, 0x8000) + mac(mac_).ljust(16, b"\0")
     return head + data.ljust(192, b"\0") + b"\x63\x82\x53\x63\x35\x01\x01\xff"
 
 
-Frame = Callable[[Scene, str, str, bytes], bytes]
-"""Of a scene, sender, receiver and marker."""
+Frame = Callable[[Scene, str, str, bytes], bytes | tuple[bytes, ...]]
+"""Of a scene, sender, receiver and marker; a packet in fragments is several."""
 
 
 def _ip(protocol: int, make: Callable[[str, str, bytes], bytes], **more: Any) -> Frame:
@@ -185,9 +214,9 @@ def _snap(scene: Scene, a: str, b: str, mark: bytes) -> bytes:
     return ethernet(scene.mac(b), scene.mac(a), body, kind=len(body))
 
 
-def _to_all(mac_: str, address: str) -> Frame:
+def _to_all(mac_: str, address: str, sport: int = 5000, dport: int = 5000) -> Frame:
     def frame(scene: Scene, a: str, b: str, mark: bytes) -> bytes:
-        body = ip(scene.ip(a), address, 17, udp(scene.ip(a), address, mark))
+        body = ip(scene.ip(a), address, 17, udp(scene.ip(a), address, mark, sport, dport))
         return ethernet(mac_, scene.mac(a), body, kind=0x0800)
 
     return frame
@@ -207,6 +236,41 @@ def _dhcp(operation: int, sport: int, dport: int, *, all_: bool, nobody: bool) -
         return ethernet(BROADCAST if all_ else scene.mac(b), scene.mac(a), body, kind=0x0800)
 
     return frame
+
+
+def _dhcp_to_server(scene: Scene, a: str, b: str, mark: bytes) -> bytes:
+    """To the server by its IP address, to somebody else by the MAC address."""
+    server = SERVERS.get(scene.net, scene.ip(b))
+    body = udp(scene.ip(a), server, dhcp(2, scene.mac(a), mark), 68, 67)
+    return ethernet(scene.mac(b), scene.mac(a), ip(scene.ip(a), server, 17, body), kind=0x0800)
+
+
+CUT = 1208
+"""Octets of a first fragment: OVS takes none for one that is shorter than 1,200."""
+
+
+def _fragments(make: Callable[[Scene, str, str, bytes], tuple[str, str, str, bytes]]) -> Frame:
+    """A datagram in two fragments; `make` says to which MAC address, from and to which address, and what."""
+
+    def frame(scene: Scene, a: str, b: str, mark: bytes) -> tuple[bytes, ...]:
+        target_mac, source, target, body = make(scene, a, b, mark)
+        parts = (body[:CUT], 0x2000), (body[CUT:], CUT // 8)
+        return tuple(
+            ethernet(target_mac, scene.mac(a), ip(source, target, 17, part, fragment=fragment), kind=0x0800)
+            for part, fragment in parts
+        )
+
+    return frame
+
+
+def _datagram(scene: Scene, a: str, b: str, mark: bytes) -> tuple[str, str, str, bytes]:
+    body = udp(scene.ip(a), scene.ip(b), mark + bytes(CUT) + mark)
+    return scene.mac(b), scene.ip(a), scene.ip(b), body
+
+
+def _request(scene: Scene, a: str, b: str, mark: bytes) -> tuple[str, str, str, bytes]:
+    body = dhcp(1, scene.mac(a), mark) + bytes(CUT) + mark
+    return BROADCAST, "0.0.0.0", "255.255.255.255", udp("0.0.0.0", "255.255.255.255", body, 68, 67)
 
 
 def _poison(scene: Scene, a: str, b: str, mark: bytes) -> bytes:
@@ -255,6 +319,8 @@ FRAMES: dict[str, Frame] = {
     "a first fragment": _ip(17, udp, fragment=0x2000),
     "a later fragment": _ip(17, lambda s, t, mark: mark.ljust(24, b"\0"), fragment=0x0003),
     "a last fragment over the ports": _ip(17, lambda s, t, mark: mark.ljust(24, b"\0"), fragment=0x0001),
+    "a datagram in fragments": _fragments(_datagram),
+    "a DHCP request in fragments": _fragments(_request),
     "another's IP address": _spoofed(False),
     "another's MAC and IP address": _spoofed(True),
     "another's address in an ARP answer": _poison,
@@ -281,6 +347,9 @@ FRAMES: dict[str, Frame] = {
     "a DHCP answer to all": _dhcp(2, 67, 68, all_=True, nobody=True),
     "a DHCP request that is an answer": _dhcp(2, 68, 67, all_=True, nobody=True),
     "a DHCP request to all": _dhcp(1, 68, 67, all_=True, nobody=True),
+    "a DHCP answer by the client's port": _dhcp(2, 68, 67, all_=True, nobody=False),
+    "what is no DHCP, by its ports": _to_all(BROADCAST, "255.255.255.255", 68, 67),
+    "DHCP to the server, by another's MAC address": _dhcp_to_server,
     "DNS's port": _ip(17, lambda s, t, mark: udp(s, t, mark, 53, 53)),
 }
 
@@ -322,7 +391,16 @@ def test_the_same_frames_arrive_where_nothing_is_secured(scene: Scene) -> None:
 
     Where it knows a NIC's IP address, OVN's port security lets through no EtherTypes but IP's and ARP's.
     """
-    kinds = ["a datagram", "a SYN", "a ping", "GRE", "a broadcast datagram", "IP in IP", "SNAP"]
+    kinds = [
+        "a datagram",
+        "a datagram in fragments",
+        "a SYN",
+        "a ping",
+        "GRE",
+        "a broadcast datagram",
+        "IP in IP",
+        "SNAP",
+    ]
     for what in [*kinds, *(["an unknown EtherType", "MPLS"] if scene.net == "old" else [])]:
         mark = marker()
         frame = FRAMES[what](scene, "near", "far", mark)
