@@ -17,13 +17,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+from typing import BinaryIO
 
 from dataplane import store
 from dataplane.daemons import CONTROLLER, HITS
 from dataplane.punt import WATCHED
-
-POLL = 0.1
-"""Seconds between looks into logs that are followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +54,6 @@ def read(lab: str, hosts: Iterable[str]) -> list[Hit]:
     return list(heapq.merge(*(sorted(hits, key=_when) for hits in found), key=_when))
 
 
-def follow(lab: str, hosts: Iterable[str]) -> Iterator[Hit]:
-    """Hits as they come, from now on, for ever."""
-    tails = [_Tail(host, file) for host in hosts for file in _files(lab, host)]
-    while True:
-        found = sorted((hit for tail in tails for hit in tail.new()), key=_when)
-        yield from found
-        if not found:
-            time.sleep(POLL)
-
-
 def _when(hit: Hit) -> float:
     return hit.time
 
@@ -90,33 +78,59 @@ def _of_file(host: str, file: Path) -> Iterator[Hit]:
             yield hit
 
 
+class Follower:
+    """Hits as they come, from now on; of hosts that come later, from their first on."""
+
+    def __init__(self, lab: str, hosts: Iterable[str]) -> None:
+        self._lab = lab
+        self._tails: dict[str, list[_Tail]] = {}
+        self._watch(hosts, whole=False)
+
+    def new(self, hosts: Iterable[str]) -> list[Hit]:
+        """The hits of these hosts since the last call, in the order of time. Waits for nothing."""
+        self._watch(hosts, whole=True)
+        return sorted(
+            (hit for tails in self._tails.values() for tail in tails for hit in tail.new()), key=_when
+        )
+
+    def _watch(self, hosts: Iterable[str], whole: bool) -> None:
+        for host in hosts:
+            if host not in self._tails:
+                self._tails[host] = [_Tail(host, file, whole) for file in _files(self._lab, host)]
+
+
 class _Tail:
-    """What is added to a file; one that is made anew is read from its beginning."""
+    """What is added to a file, also to one that takes its place."""
 
-    def __init__(self, host: str, file: Path) -> None:
+    def __init__(self, host: str, file: Path, whole: bool) -> None:
         self._host, self._file = host, file
-        self._at, self._inode = self._size(), self._number()
+        self._log = self._open()
+        if self._log is not None and not whole:
+            self._log.seek(0, os.SEEK_END)
 
-    def _size(self) -> int:
-        return self._file.stat().st_size if self._file.exists() else 0
-
-    def _number(self) -> int | None:
-        return self._file.stat().st_ino if self._file.exists() else None
+    def _open(self) -> BinaryIO | None:
+        try:
+            return self._file.open("rb")
+        except FileNotFoundError:
+            return None
 
     def new(self) -> Iterator[Hit]:
         """The hits of the whole lines that were added."""
-        try:
-            with self._file.open("rb") as file:
-                inode = os.fstat(file.fileno()).st_ino
-                if inode != self._inode:
-                    self._inode, self._at = inode, 0
-                file.seek(self._at)
-                data = file.read()
-        except FileNotFoundError:
-            return
-        whole = data.rfind(b"\n") + 1
-        self._at += whole
-        for line in data[:whole].splitlines():
+        log, now = self._log, self._open()
+        yield from self._rest(log)
+        if now is not None and (log is None or not os.path.sameopenfile(log.fileno(), now.fileno())):
+            log, self._log, now = now, now, log
+            yield from self._rest(log)
+        if now is not None:
+            now.close()
+
+    def _rest(self, log: BinaryIO | None) -> Iterator[Hit]:
+        while log is not None:
+            start = log.tell()
+            line = log.readline()
+            if not line.endswith(b"\n"):
+                log.seek(start)
+                return
             hit = parse(self._host, line.decode(errors="replace"))
             if hit is not None:
                 yield hit

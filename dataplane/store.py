@@ -79,6 +79,14 @@ def read(lab: str) -> Record | None:
         ) from error
 
 
+def version(lab: str) -> int | None:
+    """What changes whenever a lab's record is written; None while it has none."""
+    try:
+        return (directory(lab) / "lab.json").stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
 def write(record: Record) -> None:
     """Replace the record, whole or not at all."""
     final = directory(record.name) / "lab.json"

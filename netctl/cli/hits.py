@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 LAST = 20
 """How many hits are shown when nothing is said."""
 
+POLL = 0.1
+"""Seconds between looks at what is followed."""
+
 _PASSED = {"allow": "allowed", "drop": "dropped", "reject": "rejected"}
 WATCHED = {"allow": "would be allowed", "drop": "would be dropped", "reject": "would be rejected"}
 
@@ -39,7 +42,7 @@ def hits(
     ] = None,
     last: Annotated[int, typer.Option("--last", metavar="N", min=0, help="How many hits to show.")] = LAST,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Show hits as they come. Ctrl-C ends it.")
+        bool, typer.Option("--follow", "-f", help="Show hits as they come, until Ctrl-C.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -56,10 +59,8 @@ def hits(
     book = Book.of(running)
     wanted = set(policy or ())
     if follow:
-        from dataplane.hits import follow as tail
-
-        for hit in book.entries(tail(running.name, running.intent.hosts), wanted):
-            output.write(f"{dumps(hit.to_dict())}\n") if json else output.say(_line(hit))
+        for hit in _follow(running, book, wanted):
+            output.say(dumps(hit.to_dict()) if json else _line(hit))
         return
     from dataplane.hits import read
 
@@ -89,6 +90,27 @@ def hits(
             map(_cells, shown),
             fold="service",
         )
+
+
+def _follow(running: Running, book: Book, wanted: set[str]) -> Iterator[Entry]:
+    """Hits as they come, in the words of the intent that the lab has by then, until the lab is gone."""
+    from dataplane import store
+    from dataplane.hits import Follower
+    from netctl.cli import operations
+
+    name, version, before = running.name, store.version(running.name), book
+    follower = Follower(name, running.intent.hosts)
+    output.note(f"following the hits of {name}; Ctrl-C ends it")
+    while (now := store.version(name)) is not None:
+        if now != version:
+            running, version, before = operations.locate(name), now, book
+            book = Book.of(running)
+        for hit in follower.new(running.intent.hosts):
+            entry = book.entry(hit) or before.entry(hit)
+            if entry is not None and (not wanted or entry.policy in wanted):
+                yield entry
+        time.sleep(POLL)
+    output.note(f"{name} is no longer there")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +191,7 @@ class Book:
     def entries(self, found: Iterator[Hit], wanted: set[str]) -> Iterator[Entry]:
         """The hits of some policies, or of all; those of rules that are no longer there are left out."""
         for hit in found:
-            entry = self._entry(hit)
+            entry = self.entry(hit)
             if entry is not None and (not wanted or entry.policy in wanted):
                 yield entry
 
@@ -177,7 +199,8 @@ class Book:
         """The line of a rule in the file."""
         return line_of(self._intent, path)
 
-    def _entry(self, hit: Hit) -> Entry | None:
+    def entry(self, hit: Hit) -> Entry | None:
+        """A hit in words; None where its rule is none of the intent's."""
         if hit.label:
             words, _, outcome = hit.label.rpartition(" ")
             why, watched = f"policy {words}", hit.passed and outcome != "allow"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-import signal
+import queue
 import socket
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import yaml
@@ -163,25 +164,63 @@ def test_hits_are_counted_and_logged_on_every_network(running: Lab) -> None:
     assert "no policy nothing" in netctl("hits", running.name, "--policy", "nothing", code=2).err
 
 
-def test_hits_are_followed(running: Lab) -> None:
+def test_hits_are_followed_through_changes_until_the_lab_is_gone(lab: Lab) -> None:
+    """From the moment that it says so, each as it comes; a rule that is new is known by its name."""
+    lab.up(INTENT)
     follower = subprocess.Popen(
-        [NETCTL, "hits", running.name, "--follow", "--json", "--policy", "app"],
+        [NETCTL, "hits", lab.name, "--follow", "--json"],
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
+    assert follower.stdout is not None
+    assert follower.stderr is not None
+    lines = Lines(follower.stdout)
     try:
-        assert follower.stdout is not None
+        assert "following" in follower.stderr.readline()
         for net in NETWORKS:
-            seen: dict[str, Any] = {}
-            for _ in range(20):
-                passed(running, [probe(f"{net}-web", f"{net}-app", "tcp", 81, "dropped")])
-                seen = json.loads(follower.stdout.readline())
-                if seen["from"] == f"{net}-web/0":
-                    break
-            assert (seen["to"], seen["port"], seen["outcome"]) == (f"{net}-app/0", 81, "dropped")
+            passed(lab, [probe(f"{net}-web", f"{net}-app", "tcp", 81, "dropped")])
+            seen = lines.first(lambda hit, net=net: hit["from"] == f"{net}-web/0")
+            assert (seen["policy"], seen["rule"], seen["outcome"]) == ("app", "inbound", "dropped")
+            assert (seen["to"], seen["port"]) == (f"{net}-app/0", 81)
+        more = copy.deepcopy(INTENT)
+        more["policies"]["late"] = {
+            "type": "application",
+            "secured": {"Tier": "web"},
+            "inbound": [],
+            "hit_log": True,
+        }
+        lab.apply(more)
+        for net in NETWORKS:
+            netctl(
+                "exec", f"{net}-db", "--lab", lab.name, "--", "ping", "-c1", "-W1", f"{net}-web", code=None
+            )
+            seen = lines.first(lambda hit: hit["policy"] == "late")
+            assert (seen["from"], seen["to"]) == (f"{net}-db/0", f"{net}-web/0")
+        lab.down()
+        assert follower.wait(30) == 0
+        assert "no longer there" in follower.stderr.read()
     finally:
-        follower.send_signal(signal.SIGINT)
-        follower.communicate(timeout=30)
+        follower.kill()
+        follower.communicate()
+
+
+class Lines:
+    """What comes out of a pipe, as JSON."""
+
+    def __init__(self, pipe: IO[str]) -> None:
+        self._found: queue.Queue[dict[str, Any]] = queue.Queue()
+        threading.Thread(target=self._read, args=(pipe,), daemon=True).start()
+
+    def _read(self, pipe: IO[str]) -> None:
+        for line in pipe:
+            self._found.put(json.loads(line))
+
+    def first(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first that is wanted; queue.Empty where none comes for a while."""
+        while not wanted(found := self._found.get(timeout=20)):
+            pass
+        return found
 
 
 def test_what_is_suggested_would_allow_what_was_seen(lab: Lab) -> None:
