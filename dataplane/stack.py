@@ -105,13 +105,26 @@ class Stack:
             address = IPv4Interface(f"{entry.get_attr('IFA_LOCAL')}/{entry['prefixlen']}")
             addresses.setdefault(names[entry["index"]], set()).add(address)
         routes = set()
+        direct = set()
         for route in self._netlink.get_routes(family=socket.AF_INET, table=_MAIN_TABLE):
             via = route.get_attr("RTA_GATEWAY")
+            if not via:
+                direct.add((names.get(route.get_attr("RTA_OIF")), route.get_attr("RTA_DST")))
             if via and route["proto"] in (_RTPROT_BOOT, _RTPROT_STATIC):
                 to = f"{route.get_attr('RTA_DST') or '0.0.0.0'}/{route['dst_len']}"
                 device = names.get(route.get_attr("RTA_OIF"), "")
                 routes.add(Route(to, str(via), device, int(route.get_attr("RTA_PRIORITY") or 0)))
-        frozen = {name: frozenset(found) for name, found in addresses.items()}
+        # An address whose network somebody took out of the routes is of no use: it counts as missing.
+        frozen = {
+            name: frozenset(
+                address
+                for address in found
+                if address.network.prefixlen == 32
+                or not devices[name].up
+                or (name, str(address.network[0])) in direct
+            )
+            for name, found in addresses.items()
+        }
         return Snapshot(devices, frozen, frozenset(routes))
 
     def configure_device(self, device: Device, seen: Seen | None) -> None:
@@ -163,6 +176,11 @@ class Stack:
                         "del", index=index, address=str(address.ip), prefixlen=_length(address)
                     )
             for address in wanted - have:
+                # With an address that is there after all, its network is not in the routes.
+                with _tolerating(errno.EADDRNOTAVAIL):
+                    self._netlink.addr(
+                        "del", index=index, address=str(address.ip), prefixlen=_length(address)
+                    )
                 with _tolerating(errno.EEXIST):
                     self._netlink.addr(
                         "add", index=index, address=str(address.ip), prefixlen=_length(address)

@@ -12,8 +12,9 @@ never goes away, so no `apply` with it succeeds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from netctl.model.flow import Flow, FlowKey, by_key, cookie, match_text
+from netctl.model.flow import Flow, FlowKey, by_key, cookie, match_text, switching
 
 UNTAGGED = "vlan_tci=0x0000/0x1fff"
 """Frames without an 802.1Q tag."""
@@ -50,6 +51,13 @@ class FlowSet:
                 why,
             )
         )
+
+    def switch(self, bridge: str, why: str) -> None:
+        """Have a bridge forward as a learning switch: the flow that Open vSwitch gives a new bridge.
+
+        It has no cookie of ours, so a bridge that was just made is as it should be.
+        """
+        self._flows.append(replace(switching(bridge), why=why))
 
     def flows(self) -> dict[FlowKey, Flow]:
         """All flows by their key, sorted."""

@@ -52,6 +52,9 @@ def compile_host(
         _uplink_bridge(host, bridge, ends.get(bridge.bridge), datapath, rows) for bridge in host.bridges
     ]
     slb.compile_flows(intent.name, host, flows)
+    for bridge in host.bridges:
+        if not slb.balances(bridge):
+            flows.switch(bridge.bridge, why)
     compile_mirrors(intent, host, rows)
     mappings = ",".join(f"{bridge.switch}:{bridge.bridge}" for bridge in host.bridges)
     rows.add_shared(

@@ -89,9 +89,11 @@ def add_legs(rows: Rows, intent: Intent, switch: str, aggregate: Aggregate) -> I
 
 
 def compile_flows(intent: Intent, switch: str, flows: FlowSet) -> None:
-    """The flows of a switch, if it is in a pair."""
+    """The flows of a switch: those of a pair, or that it is a learning switch."""
     other = peer(intent, switch)
-    if other is not None:
+    if other is None:
+        flows.switch(_BRIDGE, f"switch {switch}")
+    else:
         _Pipeline(intent, switch, other, flows).add()
 
 

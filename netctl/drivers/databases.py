@@ -226,15 +226,8 @@ class Databases:
 
 
 def programmed(database: Database) -> list[str]:
-    """The bridges of a node's database that have our flows.
-
-    Those are the ones that pass nothing without flows (fail_mode secure), less OVN's own.
-    """
-    return [
-        name
-        for (table, name), row in database.items()
-        if table == "Bridge" and row.columns.get("fail_mode") == "secure" and name != INTEGRATION_BRIDGE
-    ]
+    """The bridges of a node's database of which we know the flows: all but OVN's own."""
+    return [name for table, name in database if table == "Bridge" and name != INTEGRATION_BRIDGE]
 
 
 _COUNTERS = {"NB_Global": ("nb_cfg", "sb_cfg"), "Open_vSwitch": ("next_cfg", "cur_cfg")}

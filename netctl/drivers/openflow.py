@@ -2,6 +2,7 @@
 
 By ovs-ofctl, in the text that OVS itself prints: a flow that was changed by hand reads differently, whatever
 its cookie says. Flows with another cookie are somebody else's, or ours learned them; those are left alone.
+But for the one by which a new bridge is a learning switch: OVS made it, once, and does not make it again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TypeVar
 
 from netctl.errors import ChangeError, MachineError
 from netctl.model.change import FlowChange, by_bridge
-from netctl.model.flow import Flow, FlowKey, by_key, learned_cookie, match_text, owner_cookie
+from netctl.model.flow import Flow, FlowKey, by_key, learned_cookie, match_text, owner_cookie, switching
 from netctl.model.state import OpenFlow
 
 LIMIT = 30
@@ -27,8 +28,8 @@ WORKERS = 8
 _MINE = 0xFFFFFFFF00000000
 _ABSENT = ("Connection refused", "No such file or directory")
 _LINE = re.compile(
-    r"^ *cookie=(?P<cookie>0x[0-9a-f]+),(?: table=(?P<table>\d+),)?(?P<extra>.*?) (?P<match>\S*) "
-    r"actions=(?P<actions>.*)$"
+    r"^ *(?:cookie=(?P<cookie>0x[0-9a-f]+), *)?(?:table=(?P<table>\d+), *)?(?:(?P<extra>\S.*?) )??"
+    r"(?P<match>\S*?) ?actions=(?P<actions>.*)$"
 )
 
 _COUNT = re.compile(r"cookie=(?P<cookie>0x[0-9a-f]+), .*?n_packets=(?P<packets>[0-9]+)")
@@ -42,11 +43,12 @@ def read(
 ) -> dict[str, dict[FlowKey, Flow]]:
     """Our flows by node, on these bridges of these nodes. A bridge where nobody answers has none."""
     places = [(node, bridge) for node, found in sorted(bridges.items()) for bridge in sorted(found)]
-    mark = owner_cookie(owner)
-    dumps = _each(places, lambda place: _dump(openflow, *place, mark))
+    dumps = _each(
+        places, lambda place: _dump_flows(openflow, *place, ("--names", "--no-stats", "dump-flows"))
+    )
     flows: dict[str, list[Flow]] = {}
     for (node, bridge), dump in zip(places, dumps, strict=True):
-        flows.setdefault(node, []).extend(parse(bridge, dump, learned_cookie(owner)))
+        flows.setdefault(node, []).extend(parse(bridge, dump, owner))
     return {node: by_key(found) for node, found in flows.items()}
 
 
@@ -80,18 +82,20 @@ def write(openflow: OpenFlow | None, changes: Sequence[FlowChange]) -> None:
     _each(parts, bundle)
 
 
-def parse(bridge: str, dump: str, learned: int) -> list[Flow]:
-    """The flows in what `ovs-ofctl --names --no-stats dump-flows` printed, less those with cookie `learned`.
+def parse(bridge: str, dump: str, owner: str) -> list[Flow]:
+    """The flows of an owner in what `ovs-ofctl --names --no-stats dump-flows` printed, less learned ones.
 
-    What our flows never have, such as a timeout, stands in front of the actions.
+    And the one that a new bridge has. What our flows never have, such as a timeout, stands in front of the
+    actions.
     """
+    mark, learned, first = owner_cookie(owner), learned_cookie(owner), switching(bridge)
     flows = []
     for line in dump.splitlines():
         found = _LINE.match(line.replace('"', ""))
         if found is None:
             continue
-        cookie = int(found["cookie"], 16)
-        if cookie == learned:
+        cookie = int(found["cookie"] or "0", 16)
+        if cookie == learned or cookie & _MINE not in (mark, first.cookie):
             continue
         priority, fields = 32768, []
         for part in found["match"].split(","):
@@ -99,9 +103,11 @@ def parse(bridge: str, dump: str, learned: int) -> list[Flow]:
                 priority = int(part.removeprefix("priority="))
             elif part:
                 fields.append(part)
-        actions = f"{found['extra']} {found['actions']}".lstrip()
+        actions = f"{found['extra'] or ''} {found['actions']}".lstrip()
         match = match_text(fields)
-        flows.append(Flow(bridge, int(found["table"] or 0), priority, match, actions, cookie))
+        flow = Flow(bridge, int(found["table"] or 0), priority, match, actions, cookie)
+        if cookie & _MINE == mark or flow.key == first.key:
+            flows.append(flow)
     return flows
 
 
@@ -125,13 +131,8 @@ def _message(change: FlowChange) -> str:
     return f"delete_strict cookie={flow.cookie:#x}/-1,table={flow.table},priority={flow.priority}{match}"
 
 
-def _dump(openflow: OpenFlow, node: str, bridge: str, mark: int) -> str:
-    only = (f"cookie={mark:#x}/{_MINE:#x}",)
-    return _dump_flows(openflow, node, bridge, ("--names", "--no-stats", "dump-flows"), only)
-
-
 def _dump_flows(
-    openflow: OpenFlow, node: str, bridge: str, command: tuple[str, ...], arguments: tuple[str, ...]
+    openflow: OpenFlow, node: str, bridge: str, command: tuple[str, ...], arguments: tuple[str, ...] = ()
 ) -> str:
     """What ovs-ofctl prints of a bridge's flows; nothing where nobody answers."""
     done = _run(openflow, node, bridge, command, arguments)

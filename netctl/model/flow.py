@@ -17,10 +17,13 @@ FlowKey = tuple[str, int, int, str]
 ANY = 0
 """The half of a cookie that stands for no thing of the intent: flows that ours have learned carry it."""
 
+NOBODYS = 0
+"""The cookie of the flow that makes a new bridge a learning switch (ovs-vswitchd.conf.db(5), fail_mode)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A flow that we own. `match` is as `match_text` gives it; "" matches everything."""
+    """A flow that we want. `match` is as `match_text` gives it; "" matches everything."""
 
     bridge: str
     table: int
@@ -49,6 +52,11 @@ Flows = Mapping[FlowKey, Flow]
 def match_text(fields: Iterable[str]) -> str:
     """The fields of a match in their order: protocols, which others need, before all that have a value."""
     return ",".join(sorted(fields, key=lambda one: ("=" in one, one)))
+
+
+def switching(bridge: str) -> Flow:
+    """The flow that Open vSwitch gives a new bridge, by which it forwards as a learning switch."""
+    return Flow(bridge, 0, 0, "", "NORMAL", NOBODYS)
 
 
 def by_key(flows: Iterable[Flow]) -> dict[FlowKey, Flow]:

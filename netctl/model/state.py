@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from netctl.model.flow import Flows
+from netctl.model.flow import NOBODYS, Flows
 
 Scalar = str | int | float | bool
 
@@ -72,7 +72,10 @@ class State:
         yield from sorted(self.nodes.items())
 
     def text(self) -> str:
-        """All rows in a form to read and to compare; sorted, so the same state gives the same text."""
+        """All rows and flows in a form to read and to compare; sorted, so the same state gives the same text.
+
+        Less the flows that come with their bridge.
+        """
         lines = []
         for name, database in self.databases():
             lines.append(f"== {name}")
@@ -80,7 +83,8 @@ class State:
                 lines.append(f"{row.table} {row.name}  # {row.why}")
                 lines += [f"    {column}: {show(value)}" for column, value in sorted(row.columns.items())]
             for _, flow in sorted(self.flows.get(name, {}).items()):
-                lines.append(f"{flow.bridge} {flow.text}  # {flow.why}")
+                if flow.cookie != NOBODYS:
+                    lines.append(f"{flow.bridge} {flow.text}  # {flow.why}")
         return "\n".join(lines) + "\n"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from netctl.model.change import Change, FlowChange, Plan
 from netctl.model.collector import paused
-from netctl.model.flow import Flows
+from netctl.model.flow import NOBODYS, Flows
 from netctl.model.state import NORTHBOUND, Database, Row, State
 
 
@@ -23,7 +23,9 @@ def plan(desired: State, observed: State) -> Plan:
         changes += _of_database(name, after.get(name, {}), before.get(name, {}))
     flows: list[FlowChange] = []
     for node in sorted({*desired.flows, *observed.flows} - observed.unread):
-        flows += _of_flows(node, desired.flows.get(node, {}), observed.flows.get(node, {}))
+        wanted = _of_bridges(desired.flows.get(node, {}), observed.nodes.get(node, {}))
+        found = _of_bridges(observed.flows.get(node, {}), desired.nodes.get(node, {}))
+        flows += _of_flows(node, wanted, found)
     return Plan(desired.owner, tuple(changes), tuple(flows))
 
 
@@ -72,6 +74,13 @@ def _of_database(name: str, desired: Database, observed: Database) -> list[Chang
             }
             changes.append(Change(name, "update", *key, both, want.why))
     return changes
+
+
+def _of_bridges(flows: Flows, there: Database) -> Flows:
+    """Less the flows that come and go with a bridge that is not there."""
+    return {
+        key: flow for key, flow in flows.items() if flow.cookie != NOBODYS or ("Bridge", flow.bridge) in there
+    }
 
 
 def _of_flows(node: str, desired: Flows, observed: Flows) -> list[FlowChange]:

@@ -83,6 +83,8 @@ def test_foreign_links_bridges_and_rows_survive(lab: Lab, first_lab: dict[str, A
         "hv1 del-br brAtlas",
         "hv1 remove open . external_ids ovn-bridge-mappings",
         "tor1 del-br br",
+        "tor1 del-flows br",
+        "hv1 del-flows br0",
     ],
 )
 def test_tampering_is_seen_and_put_right(lab: Lab, first_lab: dict[str, Any], damage: str) -> None:
@@ -91,7 +93,8 @@ def test_tampering_is_seen_and_put_right(lab: Lab, first_lab: dict[str, Any], da
     if where == "nb":
         lab.tool("_central", "ovn-nbctl", *command)
     else:
-        lab.tool(where, "ovs-vsctl", *command)
+        tool = "ovs-ofctl" if command[0] == "del-flows" else "ovs-vsctl"
+        lab.tool(where, tool, *command)
     assert netctl("plan", lab.file, code=10).out
     netctl("apply", lab.file)
     assert netctl("plan", lab.file, "--json").json()["changes"] == []
@@ -108,6 +111,8 @@ def test_tampering_is_seen_and_put_right(lab: Lab, first_lab: dict[str, Any], da
         ("app1", "ip addr flush dev eth0"),
         ("db1", "ip link set eth0 down"),
         ("db1", "ip route del default"),
+        ("app1", "ip route flush table main"),
+        ("web1", "ip route del 10.10.0.0/24"),
         ("hv2", "ip addr flush dev br0"),
         ("hv1", "ip link del virbr0"),
     ],
