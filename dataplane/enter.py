@@ -116,7 +116,8 @@ def names(intent: Intent, node: str) -> dict[str, str]:
     """Name to address of the lab's nodes as `node` reaches them; loopback for its own name.
 
     A VM with several NICs goes by the address that shares a subnet with `node`, else a VPC, else by
-    its first; `vm.N` is always the address of NIC N. Hosts go by the address of their br0.
+    its first; `vm.N` is always the address of NIC N, IPv4's if it has one. Hosts go by the address of
+    their br0.
     """
     by_vm: dict[str, list[Port]] = {vm: [] for vm in intent.file.vms}
     for port in intent.ports:
@@ -131,11 +132,11 @@ def names(intent: Intent, node: str) -> dict[str, str]:
 
     found: dict[str, str] = {}
     for vm, all_ports in by_vm.items():
-        ports = [port for port in all_ports if port.ip is not None]
+        ports = [port for port in all_ports if port.addresses]
         if vm != node and ports:
-            found[vm] = str(min(ports, key=distance).ip)
+            found[vm] = str(min(ports, key=distance).addresses[0])
         for port in ports:
-            found[f"{vm}.{port.index}"] = str(port.ip)
+            found[f"{vm}.{port.index}"] = str(port.addresses[0])
     for name, machine in intent.machines.items():
         if name != node and machine.definition.ip is not None:
             found[name] = str(machine.definition.ip.ip)

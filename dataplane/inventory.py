@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 from typing import Literal
 
 from netctl.model import Hypervisor, Intent, basic, devices
@@ -105,7 +105,8 @@ class Node:
     a host or switch that learn MAC addresses. `stopped` are roles of daemons that are not to run.
     `learning` are the bridges whose flows learn MAC addresses.
     `routers` are the addresses of VPCs that a bare machine has on its network. `leases` are what the guest's
-    own DHCP clients must get, by device; `resolver` are the lines of its resolv.conf. `punted`: a host whose
+    own DHCP clients must get, by device; `resolver` are the lines of its resolv.conf. `addresses6` are IPv6
+    addresses by device, and whether the guest gives itself that address (SLAAC). `punted`: a host whose
     br.microseg hands packets to a daemon.
     """
 
@@ -121,6 +122,7 @@ class Node:
     routers: tuple[IPv4Address, ...] = ()
     leases: Mapping[str, Lease] = field(default_factory=dict)
     resolver: tuple[str, ...] = ()
+    addresses6: Mapping[str, tuple[IPv6Interface, bool]] = field(default_factory=dict)
     punted: bool = False
 
 
@@ -248,29 +250,42 @@ def _vms(intent: Intent) -> list[Node]:
     routes: dict[str, list[Route]] = {name: [] for name in intent.file.vms}
     leases: dict[str, dict[str, Lease]] = {name: {} for name in intent.file.vms}
     resolvers: dict[str, tuple[str, ...]] = {}
+    six: dict[str, dict[str, tuple[IPv6Interface, bool]]] = {name: {} for name in intent.file.vms}
     for port in intent.ports:
+        subnet = intent.file.subnets[port.subnet]
+        resolver = _resolver(subnet)
+        first = bool(resolver) and port.vm not in resolvers
+        if first:
+            resolvers[port.vm] = resolver
+        if port.ip6 is not None and subnet.cidr6 is not None and port.enabled:
+            address6 = IPv6Interface((port.ip6, subnet.cidr6.prefixlen))
+            six[port.vm][port.guest_device] = (address6, subnet.router6 is not None)
         if port.ip is None:
             continue
         prefix = (port.network or IPv4Network(f"{port.ip}/32")).prefixlen
         address = IPv4Interface(f"{port.ip}/{prefix}")
         # As DHCP clients do it: a default route for each NIC with a gateway, the first NIC's preferred.
         way = [Route(DEFAULT, str(port.gateway), port.guest_device, port.index)] if port.gateway else []
-        resolver = _resolver(intent.file.subnets[port.subnet])
-        first = bool(resolver) and port.vm not in resolvers
-        if first:
-            resolvers[port.vm] = resolver
         if port.dhcp:
             leases[port.vm][port.guest_device] = Lease(address, tuple(way), first)
         else:
             addresses[port.vm][port.guest_device] = address
             routes[port.vm] += way
     return [
-        Node(name, "vm", found, tuple(routes[name]), leases=leases[name], resolver=resolvers.get(name, ()))
+        Node(
+            name,
+            "vm",
+            found,
+            tuple(routes[name]),
+            leases=leases[name],
+            resolver=resolvers.get(name, ()),
+            addresses6=six[name],
+        )
         for name, found in addresses.items()
     ]
 
 
 def _resolver(subnet: Subnet) -> tuple[str, ...]:
     """resolv.conf (resolv.conf(5)) of a guest in this subnet."""
-    servers = [f"nameserver {server}" for server in subnet.resolvers]
+    servers = [f"nameserver {server}" for server in (*subnet.resolvers, *subnet.resolvers6)]
     return (f"search {subnet.domain}", *servers) if subnet.domain and servers else tuple(servers)

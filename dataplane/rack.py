@@ -21,6 +21,7 @@ from pyroute2 import IPRoute
 
 from dataplane import (
     announce,
+    autoconf,
     bonds,
     buffers,
     daemons,
@@ -334,8 +335,8 @@ class Rack:
                     lambda node=node: stack.provoke_arp(node.routers),  # type: ignore[misc]
                 )
 
-    def ask_by_dhcp(self, observed: Observed) -> None:
-        """Have the guests that are to get their addresses by DHCP ask for them; the lab must be ready.
+    def ask_for_addresses(self, observed: Observed) -> None:
+        """Have guests ask for the addresses that they are to get by DHCP or SLAAC; the lab must be ready.
 
         ChangeError when one does not get what it is to have, unless something is broken on purpose.
         """
@@ -345,6 +346,11 @@ class Rack:
                 pool.submit(leases.ask, self.lab, node, observed.running.get(node.name, ()))
                 for node in guests
                 if node.leases
+            ]
+            asking += [
+                pool.submit(autoconf.configure, self.lab, node)
+                for node in guests
+                if node.addresses6 or observed.snapshots.get(node.name, Snapshot()).addresses6
             ]
             _all([*asking, *(pool.submit(leases.write_resolver, self.lab, node) for node in guests)])
         late = [words for each in asking for words in each.result()]
@@ -492,12 +498,19 @@ class Rack:
             words += [f"address {address} of {device} is not in the intent" for address in have - wanted]
         known = set(node.routes)
         for device, lease in sorted(node.leases.items()):
-            # What is missing the client has still to get: see `ask_by_dhcp`.
+            # What is missing the client has still to get: see `ask_for_addresses`.
             wrong = seen.addresses.get(device, frozenset()) - {lease.address}
             words += [f"address {address} of {device} is not in the intent" for address in wrong]
             known |= set(lease.routes)
         words += [f"{route} is missing" for route in sorted(set(node.routes) - seen.routes)]
         words += [f"{route} is not in the intent" for route in sorted(seen.routes - known)]
+        if node.kind == "vm":
+            wanted6 = {device: frozenset({address}) for device, (address, _) in node.addresses6.items()}
+            words += [
+                f"the IPv6 addresses of {device} are not as in the intent"
+                for device in sorted({*wanted6, *seen.addresses6})
+                if wanted6.get(device, frozenset()) != seen.addresses6.get(device, frozenset())
+            ]
         return words
 
     def _make_link(self, link: Link, observed: Observed, handles: _Handles, netlink: IPRoute) -> None:

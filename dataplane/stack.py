@@ -15,7 +15,7 @@ import struct
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -28,9 +28,11 @@ from netctl.errors import ChangeError
 
 _IFF_UP = 1
 _SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17
-_RTPROT_BOOT, _RTPROT_STATIC = 3, 4
+_RTPROT_BOOT, _RTPROT_STATIC, _RTPROT_RA = 3, 4, 9
+_IFA_F_PERMANENT = 0x80
 _MAIN_TABLE = 254
 _DISCARD = 9
+_GLOBAL = 0  # RT_SCOPE_UNIVERSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,15 @@ class Seen:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a namespace holds: devices by name, IPv4 addresses by device, routes that somebody set."""
+    """What a namespace holds: devices by name, addresses by device, IPv4 routes that somebody set.
+
+    Of IPv6 addresses only those that reach beyond the link.
+    """
 
     devices: Mapping[str, Seen] = field(default_factory=dict)
     addresses: Mapping[str, frozenset[IPv4Interface]] = field(default_factory=dict)
     routes: frozenset[Route] = frozenset()
+    addresses6: Mapping[str, frozenset[IPv6Interface]] = field(default_factory=dict)
 
 
 def snapshot() -> Snapshot:
@@ -125,7 +131,25 @@ class Stack:
             )
             for name, found in addresses.items()
         }
-        return Snapshot(devices, frozen, frozenset(routes))
+        return Snapshot(devices, frozen, frozenset(routes), self._addresses6(names))
+
+    def _addresses6(self, names: Mapping[int, str]) -> dict[str, frozenset[IPv6Interface]]:
+        """IPv6 addresses by device; without the routes that come with it, one counts as missing."""
+        direct, out = set(), set()
+        for route in self._netlink.get_routes(family=socket.AF_INET6, table=_MAIN_TABLE):
+            device = names.get(route.get_attr("RTA_OIF"), "")
+            if route.get_attr("RTA_DST"):
+                direct.add((device, route.get_attr("RTA_DST")))
+            elif route["proto"] == _RTPROT_RA:
+                out.add(device)
+        found: dict[str, set[IPv6Interface]] = {}
+        for entry in self._netlink.get_addr(family=socket.AF_INET6, scope=_GLOBAL):
+            device = names[entry["index"]]
+            address = IPv6Interface(f"{entry.get_attr('IFA_ADDRESS')}/{entry['prefixlen']}")
+            advertised = not entry["flags"] & _IFA_F_PERMANENT
+            if (device, str(address.network[0])) in direct and (device in out or not advertised):
+                found.setdefault(device, set()).add(address)
+        return {device: frozenset(addresses) for device, addresses in found.items()}
 
     def configure_device(self, device: Device, seen: Seen | None) -> None:
         """Give a device its MAC, MTU, state and rate; `seen` None: it is new, made with MAC and MTU."""
@@ -198,6 +222,13 @@ class Stack:
                         priority=route.metric,
                         proto=_RTPROT_STATIC,
                     )
+
+    def add_address6(self, name: str, address: IPv6Interface) -> None:
+        """Add an IPv6 address to a device; nothing happens when it is there."""
+        with _tolerating(errno.EEXIST):
+            self._netlink.addr(
+                "add", index=self._index(name), address=str(address.ip), prefixlen=address.network.prefixlen
+            )
 
     def make_bridge(self, name: str, member: str) -> None:
         """Make the Linux bridge `name` with one member, both up (virbr0 between a host and its CVM)."""

@@ -27,20 +27,23 @@ def nothing() -> bytes:
 
 
 def marked(run: bytes, *, short: bool = False, asking: bool = False, tunnels: bool = False) -> bytes:
-    """Frames that carry this run's mark, TCP's SYN and RST, ICMP errors, ARP replies, and later fragments.
+    """Frames that carry this run's mark, TCP's SYN and RST, ICMP errors, ARP replies, and fragments.
+
+    Of IPv4 and IPv6; neighbour advertisements are IPv6's ARP replies.
 
     802.1Q tags may stand in the frame or, as the kernel has it on receipt, beside it.
 
     Args:
         run: the run's part of the mark.
         short: every ICMP and UDP packet too that is too short to hold a whole mark.
-        asking: every ARP request and RARP too.
+        asking: every ARP request, neighbour solicitation and RARP too.
         tunnels: the same inside Geneve (RFC 8926).
     """
     program = _Program(run, short, asking)
     say = program.say
     say(_LD_H, 12)
     say(_IF_EQUAL, packets.ETH_IPV4, "ip14")
+    say(_IF_EQUAL, packets.ETH_IPV6, "six14")
     say(_IF_EQUAL, packets.ETH_ARP, "arp14")
     if asking:
         say(_IF_EQUAL, packets.ETH_RARP, "accept")
@@ -48,13 +51,19 @@ def marked(run: bytes, *, short: bool = False, asking: bool = False, tunnels: bo
     say(_IF_EQUAL, packets.ETH_QINQ, "tagged", "reject")
     say(_LD_H, 16, at="tagged")
     say(_IF_EQUAL, packets.ETH_IPV4, "ip18")
+    say(_IF_EQUAL, packets.ETH_IPV6, "six18")
     say(_IF_EQUAL, packets.ETH_ARP, "arp18", "accept" if asking else "reject")
     for base in (14, 18):
         program.arp(base)
+    say(_LDX_IMM, 14, at="six14")
+    say(_JUMP, 1)
+    say(_LDX_IMM, 18, at="six18")
+    program.ipv6("outer")
     say(_LDX_IMM, 14, at="ip14")
     say(_JUMP, 1)
     say(_LDX_IMM, 18, at="ip18")
-    program.ip("outer", "geneve" if tunnels else "")
+    program.ipv4("outer")
+    program.transport("outer", "geneve" if tunnels else "")
     if tunnels:
         say(_LD_B_X, 8, at="geneve")  # X is at the UDP header; the options' length counts 4 octets
         say(_AND, 0x3F)
@@ -63,11 +72,13 @@ def marked(run: bytes, *, short: bool = False, asking: bool = False, tunnels: bo
         say(_ADD_X)
         say(_TAX)
         say(_LD_H_X, 12)
-        say(_IF_EQUAL, packets.ETH_IPV4, "", "reject")
-        say(_TXA)
-        say(_ADD, 14)
-        say(_TAX)
-        program.ip("inner", "")
+        say(_IF_EQUAL, packets.ETH_IPV4, "inner ipv4")
+        say(_IF_EQUAL, packets.ETH_IPV6, "", "reject")
+        program.skip(14)
+        program.ipv6("inner")
+        program.skip(14, at="inner ipv4")
+        program.ipv4("inner")
+        program.transport("inner", "")
     say(_RETURN, _WHOLE, at="accept")
     say(_RETURN, 0, at="reject")
     return program.assembled()
@@ -105,8 +116,38 @@ class _Program:
             self.say(_IF_EQUAL, 1, "accept")
         self._mark(_LD_W, base + 28)
 
-    def ip(self, name: str, geneve: str) -> None:
-        """The IPv4 packet that X points to; `geneve` is where to go on with one in a tunnel."""
+    def skip(self, octets: int, at: str = "") -> None:
+        """X moves on."""
+        self.say(_TXA, at=at)
+        self.say(_ADD, octets)
+        self.say(_TAX)
+
+    def ipv6(self, name: str) -> None:
+        """The IPv6 packet that X points to, as far as the header of what it carries."""
+        say = self.say
+        say(_LD_B_X, 6)
+        say(_IF_EQUAL, packets.FRAGMENT, "accept")
+        say(_ST, _PROTOCOL)
+        say(_LD_H_X, 4)
+        say(_ADD, 20)  # as IPv4 counts it
+        say(_ST, _LENGTH)
+        self.skip(packets.IPV6_HEADER)
+        say(_LD_MEM, _PROTOCOL)
+        say(_IF_EQUAL, packets.UDP, f"{name} udp")
+        say(_IF_EQUAL, packets.TCP, f"{name} tcp")
+        say(_IF_EQUAL, packets.ICMP6, "", "reject")
+        say(_LD_B_X, 0)
+        for kind in (*packets.ICMP6_ERRORS, packets.ADVERTISEMENT):
+            say(_IF_EQUAL, kind, "accept")
+        if self._asking:
+            say(_IF_EQUAL, packets.SOLICITATION, "accept", f"{name} payload")
+        else:
+            # Its mark stands behind the packet, the last of which is an option of 8 octets.
+            say(_IF_EQUAL, packets.SOLICITATION, "", f"{name} payload")
+            self._mark(_LD_W_X, 32)
+
+    def ipv4(self, name: str) -> None:
+        """The IPv4 packet that X points to, as far as the header of what it carries."""
         say = self.say
         say(_LD_H_X, 6)
         say(_IF_ANY_BIT, 0x1FFF, "accept")
@@ -124,7 +165,10 @@ class _Program:
         say(_IF_EQUAL, packets.UDP, f"{name} udp")
         say(_IF_EQUAL, packets.TCP, "", "reject")
 
-        say(_LD_B_X, 13)
+    def transport(self, name: str, geneve: str) -> None:
+        """TCP, UDP and ICMP, at X; `geneve` is where to go on with what is in a tunnel."""
+        say = self.say
+        say(_LD_B_X, 13, at=f"{name} tcp")
         say(_IF_ANY_BIT, packets.SYN | packets.RST, "accept")
         say(_LD_B_X, 12)
         say(_AND, 0xF0)
@@ -140,7 +184,9 @@ class _Program:
             say(_JUMP, 2)
             say(_LD_H_X, 2, at=f"{name} udp")
             say(_IF_EQUAL, packets.GENEVE, geneve)
-        say(_LD_MEM, _LENGTH, at="" if geneve else f"{name} udp")
+        say(_LD_MEM, _LENGTH, at=f"{name} payload")
+        if not geneve:
+            self._places[f"{name} udp"] = self._places[f"{name} payload"]
         if self._short:
             say(_IF_GREATER, 20 + 8 + packets.MARK_LENGTH - 1, "", "accept")
         self._mark(_LD_W_X, 8)

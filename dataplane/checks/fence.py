@@ -6,7 +6,8 @@ even a flow's first packet, its upcall, in place). So where the later packet has
 been or never will be. The fence has three parts, each behind the one before:
 
 1. From each NIC in question, a broadcast ARP announcement with a mark in its padding, and ARP requests to
-   its gateway and a neighbour. No policy ever blocks ARP. Seen at another NIC of the segment, or answered,
+   its gateway and a neighbour. No policy ever blocks ARP. (Where there is no IPv4, neighbour discovery
+   stands in for it, which no policy blocks either.) Seen at another NIC of the segment, or answered,
    it proves that the first switch is done with all that the NIC sent before: it has put it on a wire, on a
    NIC, or nowhere. Seen at all NICs of the segment, it proves the same of all switches in between.
 2. From each host to each other host, datagrams between their br0 addresses: behind whatever the first
@@ -39,7 +40,7 @@ from ipaddress import IPv4Address
 from dataplane.checks import packets
 from dataplane.checks.loop import READ, Loop
 from dataplane.checks.packets import Kind
-from dataplane.checks.places import Place
+from dataplane.checks.places import Place, Version
 from dataplane.checks.sockets import CpuBarrier, Sockets
 from dataplane.checks.watch import Sighting, Watch
 from netctl.errors import ChangeError
@@ -167,15 +168,17 @@ class Fence:
 
     def _send(self, watch: Watch, place: Place) -> None:
         others = [p for p in self._by_segment[place.segment] if p.node != place.node and p.up]
-        own = place.ip or IPv4Address(0)
-        ask = [place.gateway] if place.gateway else []
-        ask += [p.ip for p in others if p.ip][:1]
+        version: Version = 6 if place.ip is None and place.ip6 is not None else 4
+        own = place.address(version) or IPv4Address(0)
+        ask = [router] if (router := place.router(version)) else []
+        ask += [address for p in others if (address := p.address(version))][:1]
         post = _Post(place, time.time_ns(), {p.name for p in others}, frozenset(int(ip) for ip in ask))
         number = next(self._numbers)
         self._posts[number] = post
         try:
-            for target in (own, *ask, *ask):
-                watch.inject(place, packets.arp_request(self._run, number, place.mac, own, target))
+            watch.inject(place, packets.announcement(self._run, number, place.mac, own))
+            for target in (*ask, *ask):
+                watch.inject(place, packets.question(self._run, number, place.mac, own, target))
         except OSError:
             pass  # the NIC is down: nothing left it, and the limit stands in
 

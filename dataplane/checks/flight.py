@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dataplane.checks.packets import UDP, Kind, Packet
-from dataplane.checks.places import Place, Target
+from dataplane.checks.packets import REDIRECT, REDIRECT6, UDP, Kind, Packet
+from dataplane.checks.places import Place, Target, Version
 from dataplane.checks.watch import Sighting
 
 _ONCE_AGAIN = 2
@@ -70,7 +70,7 @@ class Flight:
     @property
     def refused(self) -> list[Sighting]:
         """The errors that say that it will not be delivered: all but redirects (RFC 1812, 5.2.7)."""
-        return [each for each in self.errors if each.packet.error[0] != 5]
+        return [each for each in self.errors if each.packet.error[0] not in (REDIRECT, REDIRECT6)]
 
     @property
     def settled(self) -> bool:
@@ -82,6 +82,11 @@ class Flight:
         """When anything was last seen of it, in nanoseconds on the kernel's clock; 0 for never."""
         seen = (self.arrived, self.replies, self.answers, self.elsewhere, self.errors)
         return max((*self.left, *(each.time for sightings in seen for each in sightings)), default=0)
+
+    @property
+    def version(self) -> Version:
+        """The version of IP."""
+        return self.target.address.version
 
     @property
     def segment(self) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from dataplane.checks.flight import Flight
-from dataplane.checks.packets import ICMP, TCP, UDP, Kind, Packet
+from dataplane.checks.packets import ICMP, ICMP6, TCP, UDP, Kind, Packet
 from dataplane.checks.watch import Sighting
 
 _ARP = (Kind.ARP_REQUEST, Kind.ARP_REPLY, Kind.RARP)
@@ -84,7 +84,7 @@ class Ledger:
             return self._by_ports.get((place, TCP, packet.dport))
         if packet.kind is Kind.ERROR:
             return self._quoted(place, packet.inner) if packet.inner else None
-        if packet.protocol == ICMP:
+        if packet.protocol in (ICMP, ICMP6):
             return self._by_echo.get((packet.sport, packet.dport))
         if packet.protocol == UDP:
             # Too short for a mark: known by the port that it left from, which no other flight has.
@@ -111,7 +111,7 @@ class Ledger:
     def _quoted(self, place: str, quoted: Packet) -> Flight | None:
         if quoted.number >= 0:
             return self._by_number.get(quoted.number)
-        if quoted.protocol == ICMP:
+        if quoted.protocol in (ICMP, ICMP6):
             return self._by_echo.get((quoted.sport, quoted.dport))
         return self._by_ports.get((place, quoted.protocol, quoted.sport))
 

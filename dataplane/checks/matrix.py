@@ -42,7 +42,7 @@ class Reach:
 def matrix(
     intent: Intent,
     lab: str,
-    protocol: Literal["icmp", "tcp", "udp"] = "icmp",
+    protocol: Literal["icmp", "icmp6", "tcp", "udp"] = "icmp",
     port: int = 0,
     nodes: Sequence[str] | None = None,
 ) -> list[Reach]:
@@ -70,16 +70,17 @@ def _tried(intent: Intent, lab: str, protocol: str, port: int, nodes: Sequence[s
     with Session(intent, lab) as session:
         chosen = _chosen(intent, session.places, nodes)
         flights = {
-            (one, other): session.flight(one, Target(other.name, other.ip, {other: None}), protocol, port)
+            (one, other): session.flight(one, Target(other.name, address, {other: None}), protocol, port)
             for one, other in itertools.permutations(chosen, 2)
-            if other.ip is not None and not _obstacle(one, other)
+            if (address := other.address(places.family(one, other, protocol))) is not None
+            and not _obstacle(one, other, protocol)
         }
         session.fly(list(flights.values()))
     found = []
     for pair in itertools.permutations(chosen, 2):
         one, other = pair
         if pair not in flights:
-            found.append(Reach(one.name, other.name, None, None, _obstacle(one, other)))
+            found.append(Reach(one.name, other.name, None, None, _obstacle(one, other, protocol)))
             continue
         flight = flights[pair]
         verdict = judge(_DELIVERED, [flight])
@@ -103,11 +104,12 @@ def _chosen(intent: Intent, known: Mapping[str, Place], nodes: Sequence[str] | N
     return list(chosen)
 
 
-def _obstacle(one: Place, other: Place) -> str:
+def _obstacle(one: Place, other: Place, protocol: str) -> str:
     """Why nothing can be sent from one to the other; "" where it can."""
     if one.node == other.node:
         return f"both are NICs of {one.node}"
+    version = places.family(one, other, protocol)
     for place in (one, other):
-        if place.ip is None:
-            return f"{place.name} has no address that netctl knows"
+        if place.address(version) is None:
+            return f"{place.name} has no IPv{version} address that netctl knows"
     return ""

@@ -1,35 +1,42 @@
 """Packets as bytes: build the few kinds that checks send, read those that observers catch. Pure.
 
-Formats: Ethernet with IEEE 802.1Q tags, ARP (RFC 826), IPv4 (RFC 791), ICMP (RFC 792), UDP (RFC 768),
-TCP (RFC 9293). What identifies a packet wherever it shows up is the *mark* at the head of its payload:
-eight random octets of the run, then the number of the flight. A TCP SYN has no payload; its initial
-sequence number, which neither routing nor NAT changes, takes the mark's place.
+Formats: Ethernet with IEEE 802.1Q tags, ARP (RFC 826), IPv4 (RFC 791), ICMP (RFC 792), IPv6 (RFC 8200),
+ICMPv6 (RFC 4443), its neighbour discovery (RFC 4861), UDP (RFC 768), TCP (RFC 9293). What identifies a packet
+wherever it shows up is the *mark* at the head of its payload: eight random octets of the run, then the
+number of the flight. A TCP SYN has no payload; its initial sequence number, which neither routing nor NAT
+changes, takes the mark's place.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from enum import Enum
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 RUN_LENGTH = 8
 MARK_LENGTH = RUN_LENGTH + 4
 """Octets of a whole mark. A payload that is shorter holds the mark's head and is known by its ports or id."""
 
-ETH_IPV4, ETH_ARP, ETH_RARP, ETH_VLAN, ETH_QINQ = 0x0800, 0x0806, 0x8035, 0x8100, 0x88A8
-ICMP, TCP, UDP = 1, 6, 17
+ETH_IPV4, ETH_ARP, ETH_RARP, ETH_VLAN, ETH_QINQ, ETH_IPV6 = 0x0800, 0x0806, 0x8035, 0x8100, 0x88A8, 0x86DD
+ICMP, TCP, UDP, FRAGMENT, ICMP6 = 1, 6, 17, 44, 58
 GENEVE = 6081
 BROADCAST = b"\xff" * 6
+IPV6_HEADER = 40
+
+Address = IPv4Address | IPv6Address
 
 SYN, RST, PSH, ACK = 0x02, 0x04, 0x08, 0x10
 _ECHO_REPLY, _ECHO_REQUEST = 0, 8
-ICMP_ERRORS = (3, 5, 11, 12)
+_ECHO6_REQUEST, _ECHO6_REPLY = 128, 129
+SOLICITATION, ADVERTISEMENT = 135, 136
+REDIRECT, REDIRECT6 = 5, 137
+ICMP_ERRORS = (3, REDIRECT, 11, 12)
+ICMP6_ERRORS = (1, 2, 3, 4, REDIRECT6)
 
 
 class Kind(Enum):
-    """What a packet is in the talk that a check holds."""
+    """What a packet is in the talk that a check holds. ARP's kinds are IPv6's neighbour discovery as well."""
 
     REQUEST = "request"  # an echo request, or a marked UDP datagram in either direction
     ANSWER = "answer"  # an echo reply
@@ -50,6 +57,7 @@ class Packet(NamedTuple):
     flight's from the mark, `isn` the initial sequence number of the TCP connection, `sequence` that of the
     segment, `tunnel` the network that Geneve carries it in, each -1 when there is none; `error` an ICMP
     error's type and code, and `inner` the packet that it is about. The payload of ARP is its sender's MAC.
+    `version` is that of IP.
     """
 
     kind: Kind
@@ -65,6 +73,7 @@ class Packet(NamedTuple):
     payload: bytes = b""
     error: tuple[int, int] = (-1, -1)
     inner: Packet | None = None
+    version: int = 4
 
 
 _HEADER = struct.Struct("!BBHHHBBHII")
@@ -102,7 +111,17 @@ def echo_request(identifier: int, sequence: int, data: bytes) -> bytes:
     return _ECHO.pack(_ECHO_REQUEST, 0, checksum(head + data), identifier, sequence) + data
 
 
-def datagram(source: IPv4Address, target: IPv4Address, sport: int, dport: int, data: bytes) -> bytes:
+def echo_request6(source: Address, target: Address, identifier: int, sequence: int, data: bytes) -> bytes:
+    """An ICMPv6 echo request with its checksum."""
+    return _icmp6(source, target, _ECHO.pack(_ECHO6_REQUEST, 0, 0, identifier, sequence) + data)
+
+
+def _icmp6(source: Address, target: Address, message: bytes) -> bytes:
+    total = checksum(_pseudo(source, target, ICMP6, len(message)) + message)
+    return message[:2] + total.to_bytes(2) + message[4:]
+
+
+def datagram(source: Address, target: Address, sport: int, dport: int, data: bytes) -> bytes:
     """A UDP datagram with its checksum."""
     length = 8 + len(data)
     head = struct.pack("!HHHH", sport, dport, length, 0)
@@ -111,8 +130,8 @@ def datagram(source: IPv4Address, target: IPv4Address, sport: int, dport: int, d
 
 
 def segment(
-    source: IPv4Address,
-    target: IPv4Address,
+    source: Address,
+    target: Address,
     ports: tuple[int, int],
     numbers: tuple[int, int],
     flags: int,
@@ -126,8 +145,18 @@ def segment(
     return struct.pack("!HHIIBBHHH", *parts, total, 0) + data
 
 
-def _pseudo(source: IPv4Address, target: IPv4Address, protocol: int, length: int) -> bytes:
+def _pseudo(source: Address, target: Address, protocol: int, length: int) -> bytes:
+    """What checksums cover of the IP header (RFC 9293, 3.1; RFC 8200, 8.1)."""
+    if source.version == 6:
+        return source.packed + target.packed + struct.pack("!II", length, protocol)
     return source.packed + target.packed + struct.pack("!BBH", 0, protocol, length)
+
+
+def ip(source: Address, target: Address, protocol: int, data: bytes) -> bytes:
+    """An IPv4 packet with the Don't Fragment bit, or an IPv6 packet."""
+    if isinstance(source, IPv4Address) and isinstance(target, IPv4Address):
+        return ipv4(source, target, protocol, data)
+    return struct.pack("!IHBB", 6 << 28, len(data), protocol, 64) + source.packed + target.packed + data
 
 
 def ipv4(
@@ -165,50 +194,54 @@ def arp_reply(
     return ethernet(to_mac, mac, ETH_ARP, body, vlan)
 
 
+def question(
+    run: bytes, number: int, mac: bytes, own: Address, target: Address, vlan: int | None = None
+) -> bytes:
+    """A frame that asks who has `target`, with a mark behind the packet: by ARP, or for a neighbour."""
+    if isinstance(own, IPv4Address) and isinstance(target, IPv4Address):
+        return arp_request(run, number, mac, own, target, vlan)
+    group = IPv6Address(_SOLICITED | (int(target) & 0xFFFFFF))
+    body = struct.pack("!BBHI", SOLICITATION, 0, 0, 0) + target.packed + struct.pack("!BB6s", 1, 1, mac)
+    frame = _neighbour(own, group, body) + run + _NUMBER.pack(number)
+    return ethernet(_group_mac(group), mac, ETH_IPV6, frame, vlan)
+
+
+def reply(mac: bytes, own: Address, to_mac: bytes, to: Address, vlan: int | None = None) -> bytes:
+    """A frame that tells `to` who has `own`: by ARP, or as a neighbour."""
+    if isinstance(own, IPv4Address) and isinstance(to, IPv4Address):
+        return arp_reply(mac, own, to_mac, to, vlan)
+    return ethernet(to_mac, mac, ETH_IPV6, _advertisement(mac, own, to, _SOLICITED_FLAG), vlan)
+
+
+def announcement(run: bytes, number: int, mac: bytes, own: Address) -> bytes:
+    """A frame with which a NIC tells all others of its segment who it is, and nobody answers; with a mark."""
+    if isinstance(own, IPv4Address):
+        return arp_request(run, number, mac, own, own)
+    packet = _advertisement(mac, own, _ALL_NODES, 0)
+    return ethernet(_group_mac(_ALL_NODES), mac, ETH_IPV6, packet + run + _NUMBER.pack(number))
+
+
+def _advertisement(mac: bytes, own: Address, to: Address, flags: int) -> bytes:
+    head = struct.pack("!BBHI", ADVERTISEMENT, 0, 0, _OVERRIDE | flags)
+    return _neighbour(own, to, head + own.packed + struct.pack("!BB6s", 2, 1, mac))
+
+
+_ALL_NODES = IPv6Address("ff02::1")
+_SOLICITED_FLAG, _OVERRIDE = 1 << 30, 1 << 29
+_SOLICITED = int(IPv6Address("ff02::1:ff00:0"))
+
+
+def _neighbour(source: Address, target: Address, body: bytes) -> bytes:
+    """An IPv6 packet of neighbour discovery, whose hop limit shows that no router has passed it on."""
+    packet = ip(source, target, ICMP6, _icmp6(source, target, body))
+    return packet[:7] + b"\xff" + packet[8:]
+
+
+def _group_mac(group: Address) -> bytes:
+    return b"\x33\x33" + group.packed[12:]
+
+
 # --- reading --------------------------------------------------------------------------------------
-
-
-class Reassembly:
-    """Puts fragments together again (RFC 791, 3.2), one stream of them per key."""
-
-    LIMIT = 64
-    """Datagrams under way; the oldest goes when there are more."""
-
-    def __init__(self) -> None:
-        self._parts: dict[object, dict[int, tuple[bytes, bool]]] = {}
-
-    def add(self, stream: object, packet: bytes) -> bytes | None:
-        """A whole IPv4 packet as it came, or once its last fragment is here; None until then."""
-        field = (packet[6] << 8) | packet[7]
-        offset, more = (field & 0x1FFF) * 8, bool(field & 0x2000)
-        if not offset and not more:
-            return packet
-        header = (packet[0] & 0xF) * 4
-        key = (stream, packet[4:6], packet[9], packet[12:20])
-        parts = self._parts.setdefault(key, {})
-        parts[offset] = (packet[header : (packet[2] << 8) | packet[3]], more)
-        body = b"".join(_joined(parts))
-        if not body:
-            while len(self._parts) > self.LIMIT:
-                del self._parts[next(iter(self._parts))]
-            return None
-        del self._parts[key]
-        length = min(header + len(body), 0xFFFF)
-        return packet[:2] + length.to_bytes(2) + packet[4:6] + b"\0\0" + packet[8:header] + body
-
-
-def _joined(parts: dict[int, tuple[bytes, bool]]) -> Iterator[bytes]:
-    """The parts in order when nothing is missing, else nothing."""
-    found, at, more = [], 0, True
-    while more:
-        if at not in parts:
-            return
-        body, more = parts[at]
-        found.append(body)
-        at += len(body)
-        if not body:
-            return
-    yield from found
 
 
 def untagged(frame: bytes) -> tuple[int, int | None, int]:
@@ -244,6 +277,48 @@ def read_ipv4(packet: bytes, run: bytes) -> Packet | None:
     return _read_body(packet[header : max(length, header)], protocol, source, target, run)
 
 
+def read_ipv6(packet: bytes, run: bytes) -> Packet | None:
+    """A whole IPv6 packet without extension headers; None for what no check can be about."""
+    if len(packet) < IPV6_HEADER:
+        return None
+    length, protocol = (packet[4] << 8) | packet[5], packet[6]
+    source, target = int.from_bytes(packet[8:24]), int.from_bytes(packet[24:40])
+    body = packet[IPV6_HEADER : IPV6_HEADER + length]
+    if protocol == FRAGMENT and len(body) >= 8 and not (body[2] << 8 | body[3]) & 0xFFF8:
+        protocol, body = body[0], body[8:]  # the first one: an error quotes it
+    found = (
+        _read_icmp6(body, source, target, packet[IPV6_HEADER + length :], run)
+        if protocol == ICMP6
+        else _read_body(body, protocol, source, target, run)
+    )
+    return found._replace(version=6) if found else None
+
+
+def read_icmp6(body: bytes, run: bytes) -> Packet | None:
+    """An ICMPv6 message alone, of which nobody knows from whom it is."""
+    return _read_icmp6(body, 0, 0, b"", run)
+
+
+def _read_icmp6(body: bytes, source: int, target: int, behind: bytes, run: bytes) -> Packet | None:
+    if len(body) < 8:
+        return None
+    kind, code, _, identifier, sequence = _ECHO.unpack_from(body)
+    if kind in ICMP6_ERRORS:
+        inner = read_ipv6(body[8:], run)
+        return Packet(Kind.ERROR, source, target, ICMP6, error=(kind, code), inner=inner)
+    if kind in (_ECHO6_REQUEST, _ECHO6_REPLY):
+        what = Kind.REQUEST if kind == _ECHO6_REQUEST else Kind.ANSWER
+        data = body[8:]
+        return Packet(what, source, target, ICMP6, identifier, sequence, _number(data, run), payload=data)
+    if kind in (SOLICITATION, ADVERTISEMENT) and len(body) >= 24:
+        # As ARP has it: who asks and about whom, or who it is and who is told.
+        about, mac, number = int.from_bytes(body[8:24]), body[26:32], _number(behind, run)
+        if kind == SOLICITATION:
+            return Packet(Kind.ARP_REQUEST, source, about, ICMP6, number=number, payload=mac)
+        return Packet(Kind.ARP_REPLY, about, target, ICMP6, number=number, payload=mac)
+    return None
+
+
 def _read_body(body: bytes, protocol: int, source: int, target: int, run: bytes) -> Packet | None:
     if protocol == ICMP and len(body) >= 8:
         kind, code, _, identifier, sequence = _ECHO.unpack_from(body)
@@ -268,11 +343,10 @@ def _read_body(body: bytes, protocol: int, source: int, target: int, run: bytes)
 
 
 def _read_geneve(body: bytes, run: bytes) -> Packet | None:
-    """The IPv4 packet in a Geneve tunnel (RFC 8926)."""
+    """The IP packet in a Geneve tunnel (RFC 8926)."""
     frame = body[8 + (body[0] & 0x3F) * 4 :] if len(body) >= 8 else b""
-    if len(frame) < 34 or frame[12:14] != b"\x08\x00":
-        return None
-    found = read_ipv4(frame[14:], run)
+    reads = {b"\x08\x00": read_ipv4, b"\x86\xdd": read_ipv6}.get(frame[12:14])
+    found = reads(frame[14:], run) if reads else None
     return found._replace(tunnel=int.from_bytes(body[4:7])) if found else None
 
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Literal
 
 from netctl.errors import ConflictError, InputError
 from netctl.model import Intent, devices
 
 Role = Literal["nic", "tap", "uplink", "switch"]
+Version = Literal[4, 6]
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +47,21 @@ class Place:
     up: bool = True
     bound: bool = False
     trunk: bool = False
+    ip6: IPv6Address | None = None
+    network6: IPv6Network | None = None
+    gateway6: IPv6Address | None = None
+
+    def address(self, version: Version) -> Address | None:
+        """Its address of that version of IP."""
+        return self.ip if version == 4 else self.ip6
+
+    def prefix(self, version: Version) -> Network | None:
+        """The network that its address of that version is in."""
+        return self.network if version == 4 else self.network6
+
+    def router(self, version: Version) -> Address | None:
+        """Who takes its packets of that version further."""
+        return self.gateway if version == 4 else self.gateway6
 
     @property
     def binding(self) -> str | None:
@@ -60,7 +78,7 @@ class Target:
     """
 
     label: str
-    address: IPv4Address
+    address: Address
     servers: Mapping[Place, int | None] = field(default_factory=dict)
 
 
@@ -92,6 +110,9 @@ def places(intent: Intent) -> dict[str, Place]:
             up=port.enabled and nic.link == "up",
             bound=len(vms[port.vm].nics) > 1,
             trunk=port.mode == "trunk",
+            ip6=port.ip6,
+            network6=subnet.cidr6,
+            gateway6=subnet.router6,
         )
     for machine in intent.machines.values():
         made = machine.definition
@@ -132,11 +153,15 @@ def _port(switch: str, device: str) -> Place:
     return Place(f"{switch} {device}", switch, device, "switch")
 
 
-def unused(known: Mapping[str, Place], vlan: int) -> IPv4Address | None:
+def unused(known: Mapping[str, Place], vlan: int, version: Version = 4) -> Address | None:
     """An address that nobody has, in the network of that VLAN; None when no NIC tells what that is."""
-    there = [place for place in known.values() if place.segment == ("vlan", str(vlan)) and place.network]
-    for network in (place.network for place in there if place.network):
-        taken = {place.ip for place in known.values()} | {place.gateway for place in there}
+    there = [place for place in known.values() if place.segment == ("vlan", str(vlan))]
+    for network in (place.prefix(version) for place in there):
+        if network is None:
+            continue
+        taken = {place.address(version) for place in known.values()} | {
+            place.router(version) for place in there
+        }
         # From the end, past the broadcast address and the one that DHCP servers like.
         for offset in range(3, min(network.num_addresses, 256)):
             address = network[-offset]
@@ -160,23 +185,41 @@ def source(intent: Intent, known: Mapping[str, Place], word: str | None) -> Plac
     return place
 
 
-def target(intent: Intent, known: Mapping[str, Place], sender: Place, word: str | None) -> Target:
-    """Where `to:` leads for this sender. InputError when it leads nowhere."""
+def target(
+    intent: Intent, known: Mapping[str, Place], sender: Place, word: str | None, protocol: str = "icmp"
+) -> Target:
+    """Where `to:` leads for this sender and protocol. InputError when it leads nowhere.
+
+    Between two NICs that is IPv4, unless the protocol says otherwise or one of them has no IPv4 address.
+    """
     if not word:
         raise InputError("a check needs `to:`", "Write a VM, VM/NIC index, physical machine or an address.")
     place = _named(intent, known, word)
     if place is not None:
-        if place.ip is None:
-            raise InputError(f"{place.name} has no address that netctl knows", "Give the NIC an `ip:`.")
-        return Target(place.name, place.ip, {place: None})
+        version = family(sender, place, protocol)
+        address = place.address(version)
+        if address is None:
+            raise InputError(
+                f"{place.name} has no IPv{version} address that netctl knows",
+                "Give the NIC an `ip:`." if version == 4 else "Give its subnet a `cidr6:`.",
+            )
+        return Target(place.name, address, {place: None})
     try:
-        address = IPv4Address(word)
-    except AddressValueError:
+        address = ip_address(word)
+    except ValueError:
         raise InputError(
-            f"{word} is no VM, NIC, physical machine or IPv4 address",
+            f"{word} is no VM, NIC, physical machine or IP address",
             f"Known are: {', '.join(sorted(known)) or 'none'}.",
         ) from None
     return Target(word, address, _behind(intent, known, sender, address))
+
+
+def family(sender: Place, receiver: Place, protocol: str) -> Version:
+    """The version of IP in which one NIC talks to another."""
+    if protocol in ("icmp6", "arp"):
+        return 6 if protocol == "icmp6" else 4
+    both4, both6 = (sender.ip and receiver.ip), (sender.ip6 and receiver.ip6)
+    return 6 if both6 and not both4 else 4
 
 
 def _named(intent: Intent, known: Mapping[str, Place], word: str) -> Place | None:
@@ -190,17 +233,18 @@ def _named(intent: Intent, known: Mapping[str, Place], word: str) -> Place | Non
 
 
 def _behind(
-    intent: Intent, known: Mapping[str, Place], sender: Place, address: IPv4Address
+    intent: Intent, known: Mapping[str, Place], sender: Place, address: Address
 ) -> dict[Place, int | None]:
     """The NICs that an address leads to: by NAT, by a load balancer, or because they have it."""
     for vpc in intent.file.vpcs.values():
-        if address in vpc.floating_ips:
-            place = _named(intent, known, vpc.floating_ips[address])
+        floating = {one: owner for one, owner in vpc.floating_ips.items() if one == address}
+        for owner in floating.values():
+            place = _named(intent, known, owner)
             return {place: None} if place else {}
         for balancer in vpc.load_balancers.values():
             if address == balancer.vip:
                 return _backends(intent, known, balancer.backends)
-    owners = [place for place in known.values() if place.ip == address]
+    owners = [place for place in known.values() if place.address(address.version) == address]
     # VPCs may use the same addresses: who is nearest to the sender is meant.
     for near in (
         [place for place in owners if place.segment == sender.segment],

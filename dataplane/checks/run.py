@@ -190,7 +190,6 @@ def _refuse_unsupported(intent: Intent, check: Check, verbs: Mapping[str, Verb])
 
 
 _UNSUPPORTED: tuple[tuple[str, Callable[[Probe], bool]], ...] = (
-    ("protocol icmp6", lambda probe: probe.protocol == "icmp6"),
     ("through", lambda probe: probe.through is not None),
     (
         f"a tagged payload of more than {LARGEST} octets",
@@ -379,7 +378,7 @@ LEARNING = 1.0
 def flights_of(session: Session, probe: Probe) -> list[Flight]:
     """The flights of one probe: one for each packet (for tcp: connection)."""
     sender = places.source(session.intent, session.places, probe.from_)
-    there = places.target(session.intent, session.places, sender, probe.to)
+    there = places.target(session.intent, session.places, sender, probe.to, probe.protocol)
     awaits = AWAITS[probe.expect]
     return [
         session.flight(sender, there, probe.protocol, probe.port or 0, probe.size, awaits, probe.vlan)

@@ -1,9 +1,9 @@
 """The sending side: each flight leaves through its guest's own stack, by a plain socket.
 
-The stack decides as for any program: it asks ARP, takes the route, and sets the Don't Fragment bit on
-what fits the path's MTU (IP_PMTUDISC_WANT, ip(7)); what is larger than the NIC's MTU it fragments itself,
-as it does for `ping -s`. A node with several NICs sends from the one that was named: the socket is tied to
-it (SO_BINDTODEVICE, socket(7)).
+The stack decides as for any program: it asks ARP (with IPv6 its neighbours), takes the route, and sets the
+Don't Fragment bit on what fits the path's MTU (IP_PMTUDISC_WANT, ip(7)); what is larger than the NIC's MTU
+it fragments itself, as it does for `ping -s`. A node with several NICs sends from the one that was named:
+the socket is tied to it (SO_BINDTODEVICE, socket(7)).
 
 Where the stack will not send (no route, nobody answers ARP) but the packet is one that must not arrive,
 silence would prove nothing about the network: the packet is then built here and put on the wire with the
@@ -18,19 +18,20 @@ import secrets
 import socket
 import time
 from collections.abc import Mapping
-from ipaddress import IPv4Address
 
 from dataplane.checks import packets
 from dataplane.checks.flight import Flight
 from dataplane.checks.ledger import Ledger
 from dataplane.checks.loop import READ, WRITE, Loop
-from dataplane.checks.packets import ICMP, MARK_LENGTH, TCP, UDP
-from dataplane.checks.places import Place, unused
+from dataplane.checks.packets import ICMP, ICMP6, MARK_LENGTH, TCP, UDP, Address
+from dataplane.checks.places import Place, Version, unused
 from dataplane.checks.sockets import Sockets
 from dataplane.checks.tagged import StandIn
 from dataplane.checks.watch import Sighting, Watch
 
-_PROTOCOLS = {"icmp": ICMP, "udp": UDP, "tcp": TCP}
+_PROTOCOLS = {"icmp": ICMP, "udp": UDP, "tcp": TCP, "icmp6": ICMP6}
+_ETHERTYPES = {4: packets.ETH_IPV4, 6: packets.ETH_IPV6}
+_HEADERS = {4: 20, 6: packets.IPV6_HEADER}
 
 
 class Senders:
@@ -48,7 +49,7 @@ class Senders:
     ) -> None:
         self._lab, self._known, self._run = lab, known, run
         self._sockets, self._loop, self._ledger, self._watch = sockets, loop, ledger, watch
-        self._stand_ins: dict[tuple[Place, int], StandIn] = {}
+        self._stand_ins: dict[tuple[Place, int, Version], StandIn] = {}
         self._open: dict[object, socket.socket] = {}
         self._echoes: dict[str, int] = {}
         self._clients: set[_Client] = set()
@@ -56,20 +57,21 @@ class Senders:
     def launch(self, flight: Flight) -> None:
         """Send it. What the stack says against it becomes the flight's `trouble`."""
         flight.launched = time.monotonic()
-        if flight.source.ip is None:
-            flight.trouble = f"{flight.source.name} has no address to send from"
+        origin = flight.source.address(flight.version)
+        if origin is None:
+            flight.trouble = f"{flight.source.name} has no IPv{flight.version} address to send from"
             return
         try:
             if flight.protocol == "arp":
-                self._ask(flight, flight.source.ip)
+                self._ask(flight)
             elif flight.vlan is not None:
                 self._stand_in(flight).launch(flight, lambda origin: self._body(flight, origin))
-            elif flight.protocol == "icmp":
-                self._ping(flight, flight.source.ip)
+            elif flight.protocol in ("icmp", "icmp6"):
+                self._ping(flight, origin)
             elif flight.protocol == "udp":
-                self._send_datagram(flight, flight.source.ip)
+                self._send_datagram(flight, origin)
             else:
-                self._connect(flight, flight.source.ip)
+                self._connect(flight, origin)
         except OSError as error:
             flight.trouble = _words(error.errno)
 
@@ -81,13 +83,13 @@ class Senders:
     def craft(self, flight: Flight) -> bool:
         """Put it on the wire without the stack; False when there is no NIC to address or no way there."""
         receiver = next(iter(flight.target.servers), None)
-        origin = flight.source.ip
+        version, target = flight.version, flight.target.address
+        origin = flight.source.address(version)
         if receiver is None or origin is None:
             return False
-        body = self._body(flight, origin)
-        target = flight.target.address
-        packet = packets.ipv4(origin, target, _PROTOCOLS[flight.protocol], body[: flight.source.mtu - 20])
-        frame = packets.ethernet(receiver.mac, flight.source.mac, packets.ETH_IPV4, packet)
+        most = flight.source.mtu - _HEADERS[version]
+        packet = packets.ip(origin, target, _PROTOCOLS[flight.protocol], self._body(flight, origin)[:most])
+        frame = packets.ethernet(receiver.mac, flight.source.mac, _ETHERTYPES[version], packet)
         now = time.time_ns()
         try:
             self._watch.inject(flight.source, frame)
@@ -118,38 +120,38 @@ class Senders:
         self._ledger.enter_echo(flight, identifier, sequence)
         return identifier, sequence
 
-    def _ask(self, flight: Flight, origin: IPv4Address) -> None:
+    def _ask(self, flight: Flight) -> None:
         """Ask ARP on the wire: the stack's own request could carry no mark."""
-        if flight.vlan is not None:
-            origin = self._stand_in(flight).ip
-        place = flight.source
-        frame = packets.arp_request(
-            self._run, flight.number, place.mac, origin, flight.target.address, flight.vlan
-        )
+        place, target = flight.source, flight.target.address
+        origin = place.ip if flight.vlan is None else self._stand_in(flight).ip
+        assert origin is not None
+        frame = packets.question(self._run, flight.number, place.mac, origin, target, flight.vlan)
         self._ledger.enter_question(flight)
         now = time.time_ns()
         self._watch.inject(place, frame)
         flight.left.append(now)
 
     def _stand_in(self, flight: Flight) -> StandIn:
-        assert flight.vlan is not None and flight.source.ip is not None
-        key = (flight.source, flight.vlan)
+        assert flight.vlan is not None
+        key = (flight.source, flight.vlan, flight.version)
         if key not in self._stand_ins:
-            own = flight.source.segment == flight.segment
-            ip = flight.source.ip if own else unused(self._known, flight.vlan) or flight.source.ip
-            self._stand_ins[key] = StandIn(*key, ip, self._run, self._watch)
+            address = flight.source.address(flight.version)
+            if flight.source.segment != flight.segment:
+                address = unused(self._known, flight.vlan, flight.version) or address
+            assert address is not None
+            self._stand_ins[key] = StandIn(flight.source, flight.vlan, address, self._run, self._watch)
         return self._stand_ins[key]
 
-    def _ping(self, flight: Flight, origin: IPv4Address) -> None:
-        place = flight.source
-        sender = self._open.get(place.name)
+    def _ping(self, flight: Flight, origin: Address) -> None:
+        place, key = flight.source, (flight.source.name, flight.version)
+        sender = self._open.get(key)
         if sender is None:
             sender = self._sockets.raw_icmp(self._namespace(place), origin, place.binding)
-            self._open[place.name] = sender
-        message = packets.echo_request(*self._echo_number(flight), flight.payload)
+            self._open[key] = sender
+        message = self._body(flight, origin)
         sender.sendto(message, (str(flight.target.address), 0))
 
-    def _send_datagram(self, flight: Flight, origin: IPv4Address) -> None:
+    def _send_datagram(self, flight: Flight, origin: Address) -> None:
         place = flight.source
         # A datagram too short for a mark is known by its port: it needs one of its own.
         own = flight.number if len(flight.payload) < MARK_LENGTH else -1
@@ -161,7 +163,7 @@ class Senders:
         self._ledger.enter_port(flight, UDP, sender.getsockname()[1])
         sender.sendto(flight.payload, (str(flight.target.address), flight.port))
 
-    def _connect(self, flight: Flight, origin: IPv4Address) -> None:
+    def _connect(self, flight: Flight, origin: Address) -> None:
         place = flight.source
         made = self._sockets.tcp(self._namespace(place), origin, 0, place.binding, listen=False)
         self._ledger.enter_port(flight, TCP, made.getsockname()[1])
@@ -172,16 +174,19 @@ class Senders:
             return
         _Client(flight, made, self._sockets, self._loop, self._clients)
 
-    def _body(self, flight: Flight, origin: IPv4Address) -> bytes:
+    def _body(self, flight: Flight, origin: Address) -> bytes:
+        target = flight.target.address
+        if flight.protocol == "icmp6":
+            return packets.echo_request6(origin, target, *self._echo_number(flight), flight.payload)
         if flight.protocol == "icmp":
             return packets.echo_request(*self._echo_number(flight), flight.payload)
         port = flight.local_port if flight.local_port > 0 else 49152 + secrets.randbelow(16384)
         self._ledger.enter_port(flight, _PROTOCOLS[flight.protocol], port)
         if flight.protocol == "udp":
-            return packets.datagram(origin, flight.target.address, port, flight.port, flight.payload)
+            return packets.datagram(origin, target, port, flight.port, flight.payload)
         isn = secrets.randbits(32)
         self._ledger.enter_isn(flight, isn)
-        return packets.segment(origin, flight.target.address, (port, flight.port), (isn, 0), packets.SYN)
+        return packets.segment(origin, target, (port, flight.port), (isn, 0), packets.SYN)
 
 
 class _Client:

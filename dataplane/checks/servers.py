@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataplane.checks.flight import Flight
 from dataplane.checks.loop import READ, WRITE, Loop
 from dataplane.checks.places import Place
-from dataplane.checks.sockets import Sockets, in_use
+from dataplane.checks.sockets import Address, Sockets, in_use
 
 _PIECE = 1 << 16
 
@@ -23,7 +23,7 @@ class Servers:
 
     def __init__(self, lab: str, sockets: Sockets, loop: Loop) -> None:
         self._lab, self._sockets, self._loop = lab, sockets, loop
-        self._running: dict[tuple[str, str, int], socket.socket | None] = {}
+        self._running: dict[tuple[str, str, int, int], socket.socket | None] = {}
 
     def serve(self, flights: Iterable[Flight]) -> None:
         """Have a server for each flight; `foreign` is set on those that will meet a guest's own."""
@@ -31,23 +31,25 @@ class Servers:
             if flight.protocol not in ("tcp", "udp"):
                 continue
             for place, port in flight.target.servers.items():
-                if place.ip is not None and not self._serve(place, flight.protocol, port or flight.port):
+                address = place.address(flight.version)
+                if address is not None and not self._serve(
+                    place, address, flight.protocol, port or flight.port
+                ):
                     flight.foreign = True
             if not flight.target.servers:
                 flight.foreign = True  # an address that is nobody's: whoever answers there, it is not us
 
-    def _serve(self, place: Place, protocol: str, port: int) -> bool:
-        key = (place.name, protocol, port)
+    def _serve(self, place: Place, address: Address, protocol: str, port: int) -> bool:
+        key = (place.name, protocol, port, address.version)
         if key in self._running:
             return self._running[key] is not None
-        assert place.ip is not None
         namespace = f"{self._lab}.{place.node}"
         try:
             if protocol == "udp":
-                server = self._sockets.udp(namespace, place.ip, port, place.binding)
+                server = self._sockets.udp(namespace, address, port, place.binding)
                 self._loop.watch(server, READ, lambda: _echo_datagrams(server))
             else:
-                server = self._sockets.tcp(namespace, place.ip, port, place.binding, listen=True)
+                server = self._sockets.tcp(namespace, address, port, place.binding, listen=True)
                 self._loop.watch(server, READ, lambda: self._accept(server))
         except OSError as error:
             if not in_use(error):

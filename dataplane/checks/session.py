@@ -134,6 +134,8 @@ class Session:
         if octets < MARK_LENGTH and not self._short:
             raise ValueError("a session must be told that there are payloads too short for a mark")
         data = payload(self.run, number, octets)
+        if protocol == "icmp" and target.address.version == 6:
+            protocol = "icmp6"
         return Flight(number, source, target, protocol, port, data, awaits, vlan)
 
     def fly(self, flights: Sequence[Flight], window: int = WINDOW, patience: float | None = None) -> None:
@@ -240,10 +242,10 @@ def _given_up(senders: Senders, flight: Flight, now: float, patience: float | No
 
 def _leaves(flight: Flight) -> bool:
     """Whether it goes by a gateway out of what its VPC knows by itself."""
-    source = flight.source
-    if source.gateway is None or flight.crafted or flight.vlan is not None:
+    source, network = flight.source, flight.source.prefix(flight.version)
+    if source.router(flight.version) is None or flight.crafted or flight.vlan is not None:
         return False
-    if source.network is not None and flight.target.address in source.network:
+    if network is not None and flight.target.address in network:
         return False
     return not any(place.vpc is not None and place.vpc == source.vpc for place in flight.target.servers)
 

@@ -14,7 +14,7 @@ import socket
 import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import TypeVar
 
@@ -33,6 +33,8 @@ ETH_P_ALL = 3
 
 BUFFER = 16 << 20
 """Octets that an observer holds until they are read: some ten thousand small packets."""
+
+Address = IPv4Address | IPv6Address
 
 T = TypeVar("T")
 
@@ -88,30 +90,29 @@ class Sockets:
         return self._keep(self.inside(namespace, make))
 
     def raw_icmp(
-        self, namespace: str, address: IPv4Address, device: str | None, *, sends_only: bool = True
+        self, namespace: str, address: Address, device: str | None, *, sends_only: bool = True
     ) -> socket.socket:
         """A raw(7) socket; one that only sends never has anything to read."""
-        made = self._inet(namespace, socket.SOCK_RAW, socket.IPPROTO_ICMP, address, 0, device)
+        protocol = socket.IPPROTO_ICMP if address.version == 4 else socket.IPPROTO_ICMPV6
+        made = self._inet(namespace, socket.SOCK_RAW, protocol, address, 0, device)
         if sends_only:
             attach(made, bpf.nothing())
         return made
 
-    def udp_sender(self, namespace: str, address: IPv4Address, device: str | None) -> socket.socket:
+    def udp_sender(self, namespace: str, address: Address, device: str | None) -> socket.socket:
         """A UDP socket on a free port that only sends: what comes back is taken off the wire, not read."""
         made = self._inet(namespace, socket.SOCK_DGRAM, 0, address, 0, device)
         attach(made, bpf.nothing())
         return made
 
-    def udp(
-        self, namespace: str, address: IPv4Address, port: int, device: str | None = None
-    ) -> socket.socket:
+    def udp(self, namespace: str, address: Address, port: int, device: str | None = None) -> socket.socket:
         """A UDP socket bound there; OSError with EADDRINUSE when somebody has the port."""
         made = self._inet(namespace, socket.SOCK_DGRAM, 0, address, port, device)
         enlarge(made)
         return made
 
     def tcp(
-        self, namespace: str, address: IPv4Address, port: int, device: str | None, *, listen: bool
+        self, namespace: str, address: Address, port: int, device: str | None, *, listen: bool
     ) -> socket.socket:
         """A TCP socket bound there, listening or about to connect."""
         made = self._inet(namespace, socket.SOCK_STREAM, 0, address, port, device)
@@ -125,10 +126,11 @@ class Sockets:
         return made
 
     def _inet(
-        self, namespace: str, kind: int, protocol: int, address: IPv4Address, port: int, device: str | None
+        self, namespace: str, kind: int, protocol: int, address: Address, port: int, device: str | None
     ) -> socket.socket:
         def make() -> socket.socket:
-            made = socket.socket(socket.AF_INET, kind, protocol)
+            family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+            made = socket.socket(family, kind, protocol)
             with _closed_on_error(made):
                 made.setblocking(False)
                 if kind == socket.SOCK_STREAM:

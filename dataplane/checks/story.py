@@ -127,7 +127,7 @@ def _check(told: _Told, probe: Probe, within: float | None, prove: Prove) -> str
 def _traffic(intent: Intent, lab: str, probe: Probe) -> Traffic:
     known = places.places(intent)
     sender = places.source(intent, known, probe.from_)
-    there = places.target(intent, known, sender, probe.to)
+    there = places.target(intent, known, sender, probe.to, probe.protocol)
     return Traffic(lab, sender, there, probe.protocol, probe.port or 0)
 
 

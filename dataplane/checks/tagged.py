@@ -2,18 +2,19 @@
 
 A namespace guest may live under a kernel without 8021q, and has no address in the VLAN anyway. So a
 *stand-in* lives behind its NIC: an address in the VLAN that nobody has, and the NIC's own MAC address. It
-asks and answers ARP with tagged frames, sends tagged packets, and holds one side of a TCP connection.
+asks and answers ARP (IPv6: for neighbours) with tagged frames, sends tagged packets, and holds one side of a
+TCP connection.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from dataplane.checks import packets
 from dataplane.checks.flight import Flight
-from dataplane.checks.packets import ACK, ICMP, PSH, RST, TCP, UDP, Kind
+from dataplane.checks.packets import ACK, ICMP, ICMP6, PSH, RST, TCP, UDP, Address, Kind
 from dataplane.checks.places import Place
 from dataplane.checks.watch import Sighting, Watch
 
@@ -24,13 +25,13 @@ LARGEST = 1400
 class StandIn:
     """An address in a VLAN behind a NIC."""
 
-    def __init__(self, place: Place, vlan: int, ip: IPv4Address, run: bytes, watch: Watch) -> None:
+    def __init__(self, place: Place, vlan: int, ip: Address, run: bytes, watch: Watch) -> None:
         self.place, self.vlan, self.ip = place, vlan, ip
         self._run, self._watch = run, watch
         self._waiting: dict[int, list[Callable[[bytes], None]]] = {}
         self._talks: dict[int, tuple[Flight, bytes]] = {}
 
-    def launch(self, flight: Flight, message: Callable[[IPv4Address], bytes]) -> None:
+    def launch(self, flight: Flight, message: Callable[[Address], bytes]) -> None:
         """Ask for the receiver's MAC address, then send; what must not arrive is sent to it at once.
 
         `message` makes the ICMP message, datagram or segment that is sent from an address.
@@ -38,7 +39,7 @@ class StandIn:
         receiver = next(iter(flight.target.servers), None)
 
         def send(mac: bytes) -> None:
-            protocol = {"icmp": ICMP, "udp": UDP, "tcp": TCP}[flight.protocol]
+            protocol = {"icmp": ICMP, "icmp6": ICMP6, "udp": UDP, "tcp": TCP}[flight.protocol]
             if flight.protocol == "tcp":
                 self._talks[flight.number] = flight, mac
             self._send(flight, mac, protocol, message(self.ip), leaving=True)
@@ -48,9 +49,7 @@ class StandIn:
             send(receiver.mac if receiver else packets.BROADCAST)
             return
         self._waiting.setdefault(int(flight.target.address), []).append(send)
-        question = packets.arp_request(
-            self._run, 0, self.place.mac, self.ip, flight.target.address, self.vlan
-        )
+        question = packets.question(self._run, 0, self.place.mac, self.ip, flight.target.address, self.vlan)
         self._watch.inject(self.place, question)
 
     def note(self, sighting: Sighting) -> None:
@@ -58,14 +57,15 @@ class StandIn:
         if sighting.place is not self.place or sighting.outgoing or sighting.vlan != self.vlan:
             return
         packet = sighting.packet
-        if packet.target != int(self.ip):
+        if packet.target != int(self.ip) or packet.version != self.ip.version:
             return
         if packet.kind is Kind.ARP_REPLY:
             for send in self._waiting.pop(packet.source, ()):
                 send(packet.payload)
         elif packet.kind is Kind.ARP_REQUEST:
-            asker, mac = IPv4Address(packet.source), packet.payload
-            self._watch.inject(self.place, packets.arp_reply(self.place.mac, self.ip, mac, asker, self.vlan))
+            asker = IPv4Address(packet.source) if packet.version == 4 else IPv6Address(packet.source)
+            answer = packets.reply(self.place.mac, self.ip, packet.payload, asker, self.vlan)
+            self._watch.inject(self.place, answer)
         elif packet.protocol == TCP:
             self._talk(sighting)
 
@@ -93,8 +93,9 @@ class StandIn:
                 flight.trouble = "Connection refused"
 
     def _send(self, flight: Flight, mac: bytes, protocol: int, body: bytes, *, leaving: bool = False) -> None:
-        packet = packets.ipv4(self.ip, flight.target.address, protocol, body)
-        frame = packets.ethernet(mac, self.place.mac, packets.ETH_IPV4, packet, self.vlan)
+        packet = packets.ip(self.ip, flight.target.address, protocol, body)
+        kind = packets.ETH_IPV4 if self.ip.version == 4 else packets.ETH_IPV6
+        frame = packets.ethernet(mac, self.place.mac, kind, packet, self.vlan)
         if leaving:
             flight.left.append(time.time_ns())
         self._watch.inject(self.place, frame)

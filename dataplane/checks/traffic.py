@@ -13,6 +13,7 @@ import secrets
 import socket
 import threading
 import time
+from ipaddress import IPv6Address
 from types import TracebackType
 
 from dataplane.checks import packets
@@ -118,20 +119,22 @@ class Traffic:
 
     def _stream(self, sockets: Sockets, loop: Loop) -> None:
         place, namespace = self._source, f"{self._lab}.{self._source.node}"
-        if place.ip is None:
-            raise ChangeError(f"{place.name} has no address to send from")
+        version = self._target.address.version
+        own = place.address(version)
+        if own is None:
+            raise ChangeError(f"{place.name} has no IPv{version} address to send from")
         where = (str(self._target.address), self._port)
         if self._protocol == "tcp":
-            made = sockets.tcp(namespace, place.ip, 0, place.binding, listen=False)
+            made = sockets.tcp(namespace, own, 0, place.binding, listen=False)
             made.setblocking(True)
             made.settimeout(START)
             # The server is on this very thread: the handshake needs nobody, the kernel does it.
             made.connect(where)
             made.setblocking(False)
         elif self._protocol == "udp":
-            made = sockets.udp(namespace, place.ip, 0, place.binding)
+            made = sockets.udp(namespace, own, 0, place.binding)
         else:
-            made = sockets.raw_icmp(namespace, place.ip, place.binding, sends_only=False)
+            made = sockets.raw_icmp(namespace, own, place.binding, sends_only=False)
         loop.watch(made, READ, lambda: self._read(made))
         identifier, sequence, due = secrets.randbits(16), 0, time.monotonic()
         while not self._end.is_set() and not self._broken:
@@ -153,10 +156,24 @@ class Traffic:
             elif self._protocol == "udp":
                 made.sendto(data, where)
             else:
-                made.sendto(packets.echo_request(identifier, sequence & 0xFFFF, data), (where[0], 0))
+                made.sendto(self._echo(identifier, sequence & 0xFFFF, data), (where[0], 0))
         except OSError as error:
             if self._protocol == "tcp" or error.errno not in _PASSING:
                 self._broken = f"it broke: {error.strerror}"
+
+    def _echo(self, identifier: int, sequence: int, data: bytes) -> bytes:
+        target, own = self._target.address, self._source.ip6
+        if isinstance(target, IPv6Address) and own is not None:
+            return packets.echo_request6(own, target, identifier, sequence, data)
+        return packets.echo_request(identifier, sequence, data)
+
+    def _is_answer(self, data: bytes) -> bool:
+        """Whether a raw socket read an answer of ours; IPv6's come without their header (raw(7))."""
+        if self._target.address.version == 4:
+            found = packets.read_ipv4(data, self._run)
+        else:
+            found = packets.read_icmp6(data, self._run)
+        return found is not None and found.kind is packets.Kind.ANSWER and found.number >= 0
 
     def _read(self, made: socket.socket) -> None:
         while True:
@@ -171,10 +188,8 @@ class Traffic:
             if self._protocol == "tcp" and not data:
                 self._broken = "it was closed by the other side"
                 return
-            if self._protocol == "icmp":
-                found = packets.read_ipv4(data, self._run)
-                if found is None or found.kind is not packets.Kind.ANSWER or found.number < 0:
-                    continue
+            if self._protocol not in ("tcp", "udp") and not self._is_answer(data):
+                continue
             self._answered()
 
 

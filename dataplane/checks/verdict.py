@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from dataplane.checks.flight import Flight
-from dataplane.checks.packets import TCP, Kind
+from dataplane.checks.packets import TCP, Kind, Packet
 from dataplane.checks.watch import Sighting
 from netctl.model.check import Probe
 
@@ -32,6 +32,20 @@ _ICMP_WORDS = {
     (11, 1): "fragment reassembly time exceeded",
 }
 """ICMP errors by type and code (IANA, ICMP parameters)."""
+
+_ICMP6_WORDS = {
+    (1, 0): "no route",
+    (1, 1): "prohibited",
+    (1, 3): "address unreachable",
+    (1, 4): "port unreachable",
+    (1, 5): "source address prohibited",
+    (1, 6): "route rejected",
+    (2, 0): "packet too big",
+    (3, 0): "hop limit exceeded",
+    (3, 1): "fragment reassembly time exceeded",
+    (137, 0): "redirect",
+}
+"""ICMPv6 errors by type and code (IANA, ICMPv6 parameters)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +77,10 @@ def _faults(probe: Probe, flight: Flight) -> list[str]:
 
 def _wrong_source(probe: Probe, flight: Flight) -> list[str]:
     """Who the receiver takes the packet to be from, where that is stated."""
-    seen = {IPv4Address(each.packet.source) for each in flight.arrived}
+    seen = {_source(each.packet) for each in flight.arrived}
     if probe.snat is None or seen <= {probe.snat}:
         return []
-    return [f"arrived as from {', '.join(map(str, sorted(seen)))} instead of {probe.snat}"]
+    return [f"arrived as from {', '.join(sorted(map(str, seen)))} instead of {probe.snat}"]
 
 
 def _wrong_way(probe: Probe, flight: Flight) -> list[str]:
@@ -326,12 +340,13 @@ def _told(flight: Flight) -> str:
 
 def _error(sighting: Sighting) -> str:
     packet = sighting.packet
-    what = (
-        "TCP RST"
-        if packet.kind is Kind.RESET
-        else _ICMP_WORDS.get(packet.error, f"ICMP error {packet.error}")
-    )
-    return f"{what} from {IPv4Address(packet.source)}"
+    words = _ICMP_WORDS if packet.version == 4 else _ICMP6_WORDS
+    what = "TCP RST" if packet.kind is Kind.RESET else words.get(packet.error, f"ICMP error {packet.error}")
+    return f"{what} from {_source(packet)}"
+
+
+def _source(packet: Packet) -> IPv4Address | IPv6Address:
+    return IPv4Address(packet.source) if packet.version == 4 else IPv6Address(packet.source)
 
 
 def _where(sightings: Sequence[Sighting]) -> str:

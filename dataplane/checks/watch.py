@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from dataplane.checks import bpf, packets
+from dataplane.checks.fragments import Reassembly
 from dataplane.checks.loop import READ, Loop
-from dataplane.checks.packets import Packet, Reassembly
+from dataplane.checks.packets import Packet
 from dataplane.checks.places import Place
 from dataplane.checks.sockets import PACKET_AUXDATA, SO_TIMESTAMPNS, SOL_PACKET, Sockets, lost
 
@@ -104,6 +105,9 @@ class Watch:
                 if ethertype == packets.ETH_IPV4 and length >= start + 20:
                     body = reassembly.add((address[0], outgoing), frame[start:])
                     found = packets.read_ipv4(body, run) if body else None
+                elif ethertype == packets.ETH_IPV6 and length >= start + packets.IPV6_HEADER:
+                    body = reassembly.add6((address[0], outgoing), frame[start:])
+                    found = packets.read_ipv6(body, run) if body else None
                 elif ethertype in (packets.ETH_ARP, packets.ETH_RARP):
                     found = packets.read_arp(frame[start:], run)
                 if found:

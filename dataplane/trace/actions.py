@@ -96,12 +96,12 @@ def _set(text: str, packet: Packet) -> Packet:
     values = {key: value.partition("/")[0] for key, value in _values(rest[:-1]).items()}
     if name == "eth":
         return replace(packet, src=values.get("src", packet.src), dst=values.get("dst", packet.dst))
-    if name == "ipv4":
+    if name in ("ipv4", "ipv6"):
         return replace(
             packet,
             nw_src=values.get("src", packet.nw_src),
             nw_dst=values.get("dst", packet.nw_dst),
-            ttl=int(values.get("ttl", packet.ttl)),
+            ttl=int(values.get("ttl", values.get("hlimit", packet.ttl))),
         )
     if name in ("tcp", "udp"):
         return replace(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Protocol = Literal["icmp", "tcp", "udp", "arp"]
+Protocol = Literal["icmp", "icmp6", "tcp", "udp", "arp"]
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 SOURCE_PORT = 40000
@@ -26,6 +26,11 @@ class Packet:
     ttl: int = 64
     vlans: tuple[int, ...] = ()
 
+    @property
+    def six(self) -> bool:
+        """Whether it is IPv6's."""
+        return ":" in self.nw_src
+
     def flow(self) -> str:
         """As a flow, less `in_port`."""
         fields = []
@@ -36,9 +41,13 @@ class Packet:
             fields += ["arp", f"arp_sha={self.src}", "arp_op=1"]
             fields += [f"arp_spa={self.nw_src}", f"arp_tpa={self.nw_dst}"]
             return ",".join(fields)
-        fields += [self.protocol, f"nw_src={self.nw_src}", f"nw_dst={self.nw_dst}", f"nw_ttl={self.ttl}"]
-        if self.protocol == "icmp":
-            fields += ["icmp_type=8", "icmp_code=0"]
+        if self.six:
+            fields += ["icmp6" if self.protocol == "icmp6" else f"{self.protocol}6"]
+            fields += [f"ipv6_src={self.nw_src}", f"ipv6_dst={self.nw_dst}", f"nw_ttl={self.ttl}"]
+        else:
+            fields += [self.protocol, f"nw_src={self.nw_src}", f"nw_dst={self.nw_dst}", f"nw_ttl={self.ttl}"]
+        if self.protocol in ("icmp", "icmp6"):
+            fields += ["icmpv6_type=128,icmpv6_code=0" if self.six else "icmp_type=8,icmp_code=0"]
         else:
             fields += [f"{self.protocol}_src={self.source_port}", f"{self.protocol}_dst={self.port}"]
         return ",".join(fields)
@@ -50,9 +59,10 @@ class Packet:
             words += ["arp.op == 1", f"arp.sha == {self.src}", f"arp.spa == {self.nw_src}"]
             words.append(f"arp.tpa == {self.nw_dst}")
             return " && ".join(words)
-        words += [f"ip4.src == {self.nw_src}", f"ip4.dst == {self.nw_dst}", f"ip.ttl == {self.ttl}"]
-        if self.protocol == "icmp":
-            words.append("icmp4.type == 8")
+        ip = "ip6" if self.six else "ip4"
+        words += [f"{ip}.src == {self.nw_src}", f"{ip}.dst == {self.nw_dst}", f"ip.ttl == {self.ttl}"]
+        if self.protocol in ("icmp", "icmp6"):
+            words.append("icmp6.type == 128" if self.six else "icmp4.type == 8")
         else:
             words += [f"{self.protocol}.src == {self.source_port}", f"{self.protocol}.dst == {self.port}"]
         return " && ".join(words)

@@ -126,7 +126,7 @@ def addresses(intent: Intent) -> dict[str, list[str]]:
     """The addresses that the lab's names stand for in a filter: of VMs, NICs, machines and hosts."""
     found: dict[str, list[str]] = {vm: [] for vm in intent.file.vms}
     for port in intent.ports:
-        address = [str(port.ip)] if port.ip else []
+        address = [str(address) for address in port.addresses]
         found[port.name] = address
         found[port.vm] += address
     for name, machine in intent.machines.items():

@@ -31,6 +31,7 @@ class Protocol(StrEnum):
     """What can be sent between all of them."""
 
     icmp = "icmp"
+    icmp6 = "icmp6"
     tcp = "tcp"
     udp = "udp"
 
@@ -96,9 +97,12 @@ def matrix(
 
 
 def _refuse_odd(protocol: Protocol, port: int | None, target: Path | None) -> None:
-    if protocol is Protocol.icmp and port is not None:
-        raise InputError("icmp has no ports", "Leave --port out, or write --protocol tcp or udp.")
-    if protocol is not Protocol.icmp and port is None:
+    ported = protocol in (Protocol.tcp, Protocol.udp)
+    if not ported and port is not None:
+        raise InputError(
+            f"{protocol.value} has no ports", "Leave --port out, or write --protocol tcp or udp."
+        )
+    if ported and port is None:
         raise InputError(
             f"{protocol.value} needs a port", f"netctl matrix --protocol {protocol.value} --port 80"
         )

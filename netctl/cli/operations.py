@@ -413,7 +413,7 @@ def _change(rack: Rack, intent: Intent, desired: State, target: Record, progress
         reconcile.wait_ready(intent, databases, READY_LIMIT, silent=rack.silent, whole=not target.faults)
         end_forbidden(rack, intent)
         rack.warm(observed, changed=bool(changes))
-        rack.ask_by_dhcp(observed)
+        rack.ask_for_addresses(observed)
         if changes and not target.faults:
             rack.greet()
             reconcile.wait_neighbours(intent, databases, NEIGHBOUR_LIMIT)

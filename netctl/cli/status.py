@@ -91,6 +91,7 @@ def gather(running: Running) -> dict[str, Any]:
             "vlan": subnet.vlan,
             "vpc": subnet.vpc,
             "cidr": str(subnet.cidr) if subnet.cidr else None,
+            "cidr6": str(subnet.cidr6) if subnet.cidr6 else None,
             "gateway": _gateway(intent, name),
             "nics": sum(port.subnet == name for port in intent.ports),
         }
@@ -103,6 +104,7 @@ def gather(running: Running) -> dict[str, Any]:
             "host": port.host,
             "subnet": port.subnet,
             "ip": str(port.ip) if port.ip else None,
+            "ip6": str(port.ip6) if port.ip6 else None,
             "mac": port.mac,
             "tap": port.tap,
             "link": "up" if port.enabled else "down",
@@ -117,6 +119,7 @@ def gather(running: Running) -> dict[str, Any]:
             "host": mirror.host,
             "subnet": None,
             "ip": None,
+            "ip6": None,
             "mac": mirror.mac,
             "tap": mirror.tap,
             "link": "up" if mirror.enabled else "down",
@@ -183,21 +186,23 @@ def show(report: dict[str, Any]) -> None:
         output.table(
             ("subnet", "type", "VLAN or VPC", "addresses", "gateway", "NICs"),
             [
-                (s["name"], s["type"], s["vpc"] or s["vlan"], s["cidr"], s["gateway"], s["nics"])
+                (s["name"], s["type"], s["vpc"] or s["vlan"], _networks(s), s["gateway"], s["nics"])
                 for s in report["subnets"]
             ],
         )
     vpcs.show(report["vpcs"])
     if report["nics"]:
         output.heading("VMs")
+        six = any(nic["ip6"] for nic in report["nics"])
         output.table(
-            ("NIC", "host", "subnet", "address", "MAC", "port"),
+            ("NIC", "host", "subnet", "address", *(["IPv6 address"] if six else []), "MAC", "port"),
             [
                 (
                     f"{n['vm']}/{n['nic']}",
                     n["host"],
                     n["subnet"],
                     n["ip"],
+                    *([n["ip6"]] if six else []),
                     n["mac"],
                     _bound(n),
                 )
@@ -224,6 +229,10 @@ def show(report: dict[str, Any]) -> None:
         for line in report["trouble"]:
             output.say(f"  {line}", style="red")
         output.say(f"`netctl apply {report['file']}` mends it")
+
+
+def _networks(subnet: dict[str, Any]) -> str:
+    return ", ".join(network for network in (subnet["cidr"], subnet["cidr6"]) if network)
 
 
 def _daemons(daemons: dict[str, bool]) -> str:

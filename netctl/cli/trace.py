@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MOST_LINES = 6
 """How many lines of a trace stand under a failed check."""
 
-Word = Literal["icmp", "tcp", "udp", "arp"]
+Word = Literal["icmp", "icmp6", "tcp", "udp", "arp"]
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +36,7 @@ def trace(
         str, typer.Argument(metavar="B", autocompletion=complete_node, help="A VM, NIC, machine or address.")
     ],
     protocol: Annotated[
-        str | None, typer.Option("--protocol", metavar="P", help="icmp, tcp, udp or arp.")
+        str | None, typer.Option("--protocol", metavar="P", help="icmp, icmp6, tcp, udp or arp.")
     ] = None,
     port: Annotated[
         int | None, typer.Option("--port", metavar="N", min=1, max=65535, help="Where to, for tcp and udp.")
@@ -91,7 +91,7 @@ def explain(running: Running, probe: Probe) -> list[str]:
 
     Never raises for what a broken lab can do; what cannot be asked is a line.
     """
-    if probe.from_ is None or probe.to is None or probe.protocol == "icmp6":
+    if probe.from_ is None or probe.to is None:
         return []
     try:
         story = follow(running, probe.from_, probe.to, probe.protocol, probe.port or 0, probe.vlan)
@@ -113,17 +113,24 @@ def follow(running: Running, source: str, target: str, protocol: Word, port: int
     intent = running.intent
     known = places.places(intent)
     sender = places.source(intent, known, source)
-    there = places.target(intent, known, sender, target)
-    if sender.ip is None:
-        raise InputError(f"{sender.name} has no address to send from", "Trace from a NIC that has one.")
+    there = places.target(intent, known, sender, target, protocol)
+    version = there.address.version
+    own = sender.address(version)
+    if own is None:
+        raise InputError(
+            f"{sender.name} has no IPv{version} address to send from", "Trace from a NIC that has one."
+        )
+    if protocol == "icmp" and version == 6:
+        protocol = "icmp6"
     hop = _next_hop(intent, known, sender, there, protocol)
     if hop is None:
         verdict = f"dropped at {sender.node}: nobody in its subnet has the address {there.address}"
-        return Story(verdict, False, (Stage(sender.node, f"{sender.name} asks by ARP, and gets no answer"),))
+        by = "ARP" if version == 4 else "neighbour discovery"
+        return Story(verdict, False, (Stage(sender.node, f"{sender.name} asks by {by}, and gets no answer"),))
     packet = Packet(
         sender.mac.hex(":"),
         hop,
-        str(sender.ip),
+        str(own),
         str(there.address),
         protocol,
         port,
@@ -141,25 +148,28 @@ def _next_hop(intent: Intent, known: Any, sender: Any, there: Any, protocol: Wor
 
     if protocol == "arp":
         return BROADCAST
-    local = sender.network is not None and there.address in sender.network
-    if not local and sender.gateway is None:
+    version = there.address.version
+    network, gateway = sender.prefix(version), sender.router(version)
+    local = network is not None and there.address in network
+    if not local and gateway is None:
         # A guest would not even send it; as one that means harm would: straight to the receiver.
         local = True
-    address = there.address if local else sender.gateway
-    owner = next(
-        (place for place in known.values() if place.ip == address and place.segment == sender.segment), None
-    )
+    address = there.address if local else gateway
+    near = [place for place in known.values() if place.segment == sender.segment]
+    owner = next((place for place in near if place.address(version) == address), None)
     if owner is None and local:
         owner = next(iter(there.servers), None)
     if owner is not None:
         return str(owner.mac.hex(":"))
-    subnets = intent.file.subnets.values()
-    routed = any(subnet.router == address for subnet in subnets if subnet.vpc is not None)
-    return router_mac(address) if routed or not local else None
+    inside = [subnet for subnet in intent.file.subnets.values() if subnet.vpc is not None]
+    routed = [subnet for subnet in inside if address in (subnet.router, subnet.router6)]
+    if routed:
+        return router_mac(routed[0].router or routed[0].router6)
+    return None if local else router_mac(address)
 
 
 def _protocol(word: str | None, port: int | None) -> Word:
-    known: tuple[Word, ...] = ("icmp", "tcp", "udp", "arp")
+    known: tuple[Word, ...] = ("icmp", "icmp6", "tcp", "udp", "arp")
     chosen = word or ("tcp" if port else "icmp")
     for each in known:
         if chosen == each:

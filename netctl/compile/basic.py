@@ -21,7 +21,7 @@ from netctl.compile.policies_basic import ALL_OPEN, compile_policies
 from netctl.compile.policies_flows import MICROSEG
 from netctl.compile.policies_rules import Policing
 from netctl.compile.rows import Rows
-from netctl.model import basic
+from netctl.model import basic, ipv6
 from netctl.model.flow import learned_cookie
 from netctl.model.intent import Hypervisor, Intent, Port, UplinkBridge
 from netctl.model.state import Ref
@@ -311,21 +311,71 @@ def _security(port: Port, native: int, trunk: bool) -> list[tuple[int, tuple[str
         (100, (source,), True),
         (110, ("arp",), False),
     ]
-    if port.ip is None or trunk:
+    known = port.ip is not None or port.ip6 is not None
+    if not known or trunk:
         rules.append((120, ("arp", source, own), True))
-    if port.ip is None:
+    if not known:
         return rules
     on = (_on(native),) if trunk else ()
-    discover = ("nw_src=0.0.0.0", "nw_dst=255.255.255.255", "tp_src=68", "tp_dst=67")
-    return [
-        *rules,
-        (130, ("arp", *on), False),
-        (130, ("ip", *on), False),
-        (130, ("ipv6", *on), False),
-        (140, ("arp", *on, source, own, f"arp_spa={port.ip}"), True),
-        (140, ("ip", *on, source, f"nw_src={port.ip}"), True),
-        (140, ("udp", *on, source, *discover), True),
+    rules += [(130, (family, *on), False) for family in ("arp", "ip", "ipv6")]
+    if port.ip is not None:
+        discover = ("nw_src=0.0.0.0", "nw_dst=255.255.255.255", "tp_src=68", "tp_dst=67")
+        rules += [
+            (140, ("arp", *on, source, own, f"arp_spa={port.ip}"), True),
+            (140, ("ip", *on, source, f"nw_src={port.ip}"), True),
+            (140, ("udp", *on, source, *discover), True),
+        ]
+    if port.ip6 is not None:
+        rules += _security6(port, (*on, source))
+    return rules
+
+
+def _security6(port: Port, on: tuple[str, ...]) -> list[tuple[int, tuple[str, ...], bool]]:
+    """What a NIC with an IPv6 address may send: from it or from its link-local one, as whom it has.
+
+    No router advertisements and no redirects (RFC 6105): it is no router.
+    """
+    addresses = (ipv6.autoconfigured(ipv6.LINK_LOCAL, port.mac), port.ip6)
+    before_it_has_one = ("ipv6_src=::", "ipv6_dst=ff02::/16")
+    found: list[tuple[int, tuple[str, ...], bool]] = [
+        (140, ("ipv6", *on, f"ipv6_src={address}"), True) for address in addresses
     ]
+    found += [
+        (150, ("icmp6", *on, *before_it_has_one, f"icmp_type={kind}"), True)
+        for kind in (SOLICIT_ROUTER, *LISTEN)
+    ]
+    denied = (ADVERTISE_ROUTER, REDIRECT, ADVERTISE, SOLICIT)
+    found += [(160, ("icmp6", *on, f"icmp_type={kind}"), False) for kind in denied]
+    found += [
+        (
+            170,
+            (
+                "icmp6",
+                *on,
+                f"ipv6_src={source}",
+                f"icmp_type={ADVERTISE}",
+                "icmp_code=0",
+                f"nd_target={target}",
+                tll,
+            ),
+            True,
+        )
+        for source in addresses
+        for target in addresses
+        for tll in (f"nd_tll={port.mac}", "nd_tll=00:00:00:00:00:00")
+    ]
+    found += [
+        (170, ("icmp6", *on, f"icmp_type={SOLICIT}", "icmp_code=0", f"ipv6_src={source}", sll), True)
+        for source in (*addresses, "::")
+        for sll in (f"nd_sll={port.mac}", "nd_sll=00:00:00:00:00:00")
+    ]
+    return found
+
+
+SOLICIT_ROUTER, ADVERTISE_ROUTER, SOLICIT, ADVERTISE, REDIRECT = range(133, 138)
+"""ICMPv6 types of neighbour discovery (RFC 4861)."""
+LISTEN = (131, 132, 143)
+"""ICMPv6 types that say who listens to which group (RFC 2710, 3810)."""
 
 
 # --- br.microseg -------------------------------------------------------------------------------------------

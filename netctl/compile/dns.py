@@ -1,7 +1,7 @@
 """Names of VMs, answered by OVN (ovn-nb(5), DNS): one row a VPC, and one for each other subnet with a domain.
 
 ovn-controller answers a VM's question on the VM's own host, whichever server it is for. A question for a name
-that OVN knows of another kind (IPv6) is answered too, with nothing, and leaves the VPC as little.
+that OVN knows of another kind (no IPv6 address) is answered too, with nothing, and leaves the VPC as little.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from netctl.compile.names import Names
 from netctl.compile.rows import Rows
-from netctl.model.intent import Intent, Port
+from netctl.model.intent import Intent
 from netctl.model.state import Ref
 
 
@@ -33,11 +33,12 @@ def compile_dns(intent: Intent, carried: Iterable[str], names: Names, rows: Rows
     for port in intent.ports:
         domain = intent.file.subnets[port.subnet].domain
         zone = zones.get(_zone(intent, port.subnet))
-        if zone is None or domain is None or port.ip is None:
+        if zone is None or domain is None:
             continue
         name = f"{port.vm}.{domain.rstrip('.').lower()}"
-        zone.setdefault(name, []).append(str(port.ip))
-        zone.setdefault(_reverse(port), []).append(name)
+        for address in port.addresses:
+            zone.setdefault(name, []).append(str(address))
+            zone.setdefault(address.reverse_pointer, []).append(name)
     for owner, records in zones.items():
         rows.add_unnamed(
             "DNS",
@@ -51,8 +52,3 @@ def compile_dns(intent: Intent, carried: Iterable[str], names: Names, rows: Rows
 def _zone(intent: Intent, subnet: str) -> str:
     vpc = intent.file.subnets[subnet].vpc
     return f"subnet {subnet}" if vpc is None else f"vpc {vpc}"
-
-
-def _reverse(port: Port) -> str:
-    assert port.ip is not None
-    return port.ip.reverse_pointer

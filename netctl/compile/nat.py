@@ -19,7 +19,8 @@ from netctl.model.state import Ref
 def compile_nat(intent: Intent, vpc: str, subnets: list[str], names: Names, rows: Rows) -> list[Ref]:
     """The NAT rows of a VPC with these overlay subnets."""
     ways = [gateway for gateway in intent.gateways if gateway.vpc == vpc and gateway.snat_ip is not None]
-    found = [_snat(intent, gateway, subnet, names, rows) for gateway in ways for subnet in subnets]
+    inside = [subnet for subnet in subnets if intent.file.subnets[subnet].cidr is not None]
+    found = [_snat(intent, gateway, subnet, names, rows) for gateway in ways for subnet in inside]
     for address, target in intent.file.vpcs[vpc].floating_ips.items():
         gateway = next(way for way in ways if _covers(intent, way, address))
         found.append(_floating_ip(intent, gateway, address, target, names, rows))

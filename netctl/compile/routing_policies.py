@@ -12,7 +12,7 @@ by the last of the policies instead.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from netctl.compile import transit
 from netctl.compile.names import Names
@@ -40,6 +40,7 @@ def compile_policies(intent: Intent, vpc: str, names: Names, rows: Rows) -> list
             _no_route(intent, vpc, policy, names, rows)
             for policy in _distinct(intent, vpc)
             if action_of(policy) == "permit"
+            and all(_has(intent, end, 4) for end in (policy.from_, policy.to))
         ]
     return found
 
@@ -49,7 +50,7 @@ def _no_route(intent: Intent, vpc: str, permit: RoutingPolicy | None, names: Nam
     terms = [f"ip4.dst != {_set(_reached(intent, vpc))}"]
     label, priority = "no route", NO_ROUTE_PRIORITY
     if permit is not None:
-        terms = [*_terms(intent, vpc, permit, names), *terms]
+        terms = [*_terms(intent, vpc, permit, names, 4), *terms]
         label, priority = f"{_label(permit)} no route", FACTOR * permit.priority + 1
     else:
         terms = ["ip4", *terms]
@@ -113,15 +114,44 @@ def _routing_policy(intent: Intent, vpc: str, policy: RoutingPolicy, names: Name
         f"routing policy {policy.priority} of vpc {vpc}",
         priority=FACTOR * policy.priority,
         action=_ACTIONS[action_of(policy)],
-        match=" && ".join(_terms(intent, vpc, policy, names)),
+        match=_match(intent, vpc, policy, names),
         nexthops=(str(hop),) if hop else (),
     )
 
 
-def _terms(intent: Intent, vpc: str, policy: RoutingPolicy, names: Names) -> list[str]:
-    """What a policy matches, as terms of OVN's match language."""
-    terms = ["icmp4" if policy.protocol == "icmp" else "ip4"]
-    terms += _end(intent, vpc, policy.from_, "src", names) + _end(intent, vpc, policy.to, "dst", names)
+def _match(intent: Intent, vpc: str, policy: RoutingPolicy, names: Names) -> str:
+    """What a policy matches: packets of both versions of IP, where the VPC has both and it means both.
+
+    A reroute leads to an IPv4 address, and `icmp` is IPv4's.
+    """
+    only4 = policy.protocol == "icmp" or reroute_of(policy) is not None or not _own6(intent, vpc)
+    matches = [
+        " && ".join(_terms(intent, vpc, policy, names, version))
+        for version in ((4,) if only4 else (4, 6))
+        if all(_has(intent, end, version) for end in (policy.from_, policy.to))
+    ]
+    if len(matches) < 2:
+        return matches[0] if matches else NOTHING
+    return " || ".join(f"({match})" for match in matches)
+
+
+NOTHING = "0"
+"""A match of no packet at all, in OVN's language."""
+
+
+def _has(intent: Intent, end: str, version: int) -> bool:
+    """Whether there are packets of that version from or to there."""
+    subnet = intent.file.subnets.get(end)
+    if subnet is not None:
+        return (subnet.cidr if version == 4 else subnet.cidr6) is not None
+    return end in ("any", "external") or (":" in end) == (version == 6)
+
+
+def _terms(intent: Intent, vpc: str, policy: RoutingPolicy, names: Names, version: int) -> list[str]:
+    """What a policy matches of one version of IP, as terms of OVN's match language."""
+    terms = ["icmp4" if policy.protocol == "icmp" else f"ip{version}"]
+    terms += _end(intent, vpc, policy.from_, f"ip{version}.src", names)
+    terms += _end(intent, vpc, policy.to, f"ip{version}.dst", names)
     if policy.protocol in ("tcp", "udp"):
         terms.append(policy.protocol)
         if ports := ports_of(policy):
@@ -129,8 +159,8 @@ def _terms(intent: Intent, vpc: str, policy: RoutingPolicy, names: Names) -> lis
     return terms
 
 
-def _end(intent: Intent, vpc: str, text: str, side: str, names: Names) -> list[str]:
-    """The match of `from` (side src) or `to` (side dst).
+def _end(intent: Intent, vpc: str, text: str, field: str, names: Names) -> list[str]:
+    """The match of `from` (fields ip4.src and ip6.src) or `to` (fields ip4.dst and ip6.dst).
 
     Outside is what the VPC has no subnet for; an external subnet stands for what comes from it or leaves over
     it.
@@ -138,14 +168,15 @@ def _end(intent: Intent, vpc: str, text: str, side: str, names: Names) -> list[s
     if text == "any":
         return []
     if text == "external":
-        return [f"ip4.{side} != {_set(_own(intent, vpc))}"]
+        own = _own(intent, vpc) if field.startswith("ip4") else _own6(intent, vpc)
+        return [f"{field} != {_set(own)}"] if own else []
     subnet = intent.file.subnets.get(text)
     if subnet is None:
-        return [f"ip4.{side} == {text}"]
+        return [f"{field} == {text}"]
     if subnet.type == "external":
         port = names.router_port(vpc, text)
-        return [f'{"inport" if side == "src" else "outport"} == "{port}"']
-    return [f"ip4.{side} == {subnet.cidr}"]
+        return [f'{"inport" if field.endswith("src") else "outport"} == "{port}"']
+    return [f"{field} == {subnet.cidr if field.startswith('ip4') else subnet.cidr6}"]
 
 
 def _routable(intent: Intent, vpc: str, names: Names, rows: Rows) -> list[Ref]:
@@ -175,6 +206,10 @@ def _routable(intent: Intent, vpc: str, names: Names, rows: Rows) -> list[Ref]:
 
 def _own(intent: Intent, vpc: str) -> list[IPv4Network]:
     return [s.cidr for s in intent.file.subnets.values() if s.vpc == vpc and s.cidr is not None]
+
+
+def _own6(intent: Intent, vpc: str) -> list[IPv6Network]:
+    return [s.cidr6 for s in intent.file.subnets.values() if s.vpc == vpc and s.cidr6 is not None]
 
 
 def _reached(intent: Intent, vpc: str) -> list[IPv4Network]:

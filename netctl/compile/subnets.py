@@ -30,7 +30,7 @@ def compile_subnets(intent: Intent, names: Names, rows: Rows) -> None:
             vlan = subnet.switch, subnet.vlan
             ports.append(trunks.localnet(names.localnet(name, subnet.switch), vlan, why, rows))
             ports += children.pop(vlan, [])
-        if subnet.vpc is not None and subnet.cidr is not None:
+        if subnet.vpc is not None and (subnet.cidr or subnet.cidr6):
             ports.append(
                 rows.add(
                     "Logical_Switch_Port",
@@ -61,8 +61,8 @@ def _nic(port: Port, options: tuple[Ref, ...], forwards: bool, names: Names, row
     the NIC, so frames to unknown addresses reach it as well. Who `forwards` for others sends and gets their
     packets: only its MAC address is held to.
     """
-    held = port.mac if forwards or port.ip is None else f"{port.mac} {port.ip}"
-    address = port.mac if port.ip is None else f"{port.mac} {port.ip}"
+    address = " ".join(map(str, (port.mac, *port.addresses)))
+    held = port.mac if forwards else address
     return rows.add(
         "Logical_Switch_Port",
         names.nic(port),

@@ -13,13 +13,20 @@ from netctl.compile.routers import router_mac
 from netctl.compile.rows import Rows, refs
 from netctl.model.intent import Intent
 from netctl.model.state import Ref
+from netctl.model.subnet import Subnet
+
+RA = {"address_mode": "slaac", "send_periodic": "true"}
+"""Router advertisements in a subnet with IPv6: guests give themselves addresses (RFC 4862).
+
+Whoever asks is answered at once; those at intervals keep the default route of guests that stay for days.
+"""
 
 
 def compile_vpcs(intent: Intent, names: Names, rows: Rows) -> None:
     """A logical router for each VPC."""
     members: dict[str, list[str]] = {name: [] for name in intent.file.vpcs}
     for name, subnet in sorted(intent.file.subnets.items()):
-        if subnet.type == "overlay" and subnet.vpc is not None and subnet.router is not None:
+        if subnet.type == "overlay" and subnet.vpc is not None:
             members[subnet.vpc].append(name)
     for vpc, subnets in members.items():
         ways = [gateway for gateway in intent.gateways if gateway.vpc == vpc]
@@ -69,13 +76,18 @@ def _port(intent: Intent, vpc: str, name: str, widest: int, names: Names, rows: 
     Where another subnet of the VPC has larger packets, the router must tell their senders (RFC 1191).
     """
     subnet = intent.file.subnets[name]
-    assert subnet.router is not None and subnet.cidr is not None
     mtu = intent.subnet_mtu(name)
     return rows.add(
         "Logical_Router_Port",
         names.router_port(vpc, name),
         f"subnet {name}",
-        mac=router_mac(subnet.router),
-        networks=(f"{subnet.router}/{subnet.cidr.prefixlen}",),
+        mac=router_mac(subnet.router or subnet.router6),
+        networks=_networks(subnet),
+        ipv6_ra_configs={**RA, "mtu": str(mtu)} if subnet.cidr6 is not None else {},
         options={"gateway_mtu": str(mtu)} if mtu < widest else {},
     )
+
+
+def _networks(subnet: Subnet) -> tuple[str, ...]:
+    pairs = ((subnet.router, subnet.cidr), (subnet.router6, subnet.cidr6))
+    return tuple(f"{router}/{cidr.prefixlen}" for router, cidr in pairs if router and cidr)

@@ -20,6 +20,7 @@ from netctl.intent.assignment import HOST_NETWORK, assign, host_address, host_ma
 from netctl.intent.findings import Findings
 from netctl.model import collector
 from netctl.model.intent import Assignments, Gateway, Hypervisor, Intent, LabFile, Machine, Mirror, Port
+from netctl.model.ipv6 import autoconfigured
 
 MOST_OF_A_PATCH = 5
 """How many mistakes of a patch are told."""
@@ -202,6 +203,7 @@ def _ports(
                     enabled=nic.link == "up",
                     port_security=nic.port_security,
                     dhcp=nic.ip == "dhcp",
+                    ip6=autoconfigured(subnet.cidr6, nic.mac or mac) if subnet.cidr6 else None,
                     rate=nic.rate,
                 )
             )

@@ -28,7 +28,6 @@ def is_(*values: object) -> Wanted:
 
 
 _PROBE: tuple[tuple[str, Wanted, str], ...] = (
-    ("protocol", is_("icmp6"), "checks with icmp6"),
     ("through", lambda value: value is not None, "checks of the functions crossed"),
 )
 
@@ -36,7 +35,6 @@ NOT_YET: tuple[tuple[str, Wanted, str], ...] = (
     # bonds, VLAN basic, NIC types
     # VPCs and the way out
     ("clusters.*.latency_ms", written, "latency between clusters"),
-    ("subnets.*.cidr6", written, "IPv6 subnets"),
     ("physical.*.kind", is_("router"), "routers with BGP"),
     # service chains
     ("network_functions.*", written, "network functions"),

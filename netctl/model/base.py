@@ -14,6 +14,7 @@ from ipaddress import (
     IPv4Address,
     IPv4Interface,
     IPv4Network,
+    IPv6Address,
     IPv6Network,
     NetmaskValueError,
     ip_network,
@@ -165,15 +166,19 @@ Network = Annotated[IPv4Network, BeforeValidator(_network), Says("an IPv4 networ
 def _network6(value: Any) -> Any:
     if isinstance(value, IPv6Network):
         return value
+    hint = "write a network and its prefix length, such as 2001:db8:1::/64"
     if isinstance(value, str):
         try:
-            return IPv6Network(value)
+            network = IPv6Network(value, strict=False)
         except ValueError:
-            pass
-    raise mistake(
-        f"{show(value)} is not an IPv6 network",
-        "write a network and its prefix length, such as 2001:db8:1::/64",
-    )
+            hint = "IPv4 is written apart, in cidr" if re.fullmatch(r"[0-9.]+/[0-9]+", value) else hint
+        else:
+            if "/" not in value:
+                raise mistake(f"{show(value)} has no prefix length", f"write {value}/64")
+            if network.network_address != IPv6Address(value.partition("/")[0]):
+                raise mistake(f"{show(value)} is an address in the network {network}", f"write {network}")
+            return network
+    raise mistake(f"{show(value)} is not an IPv6 network", hint)
 
 
 Network6 = Annotated[IPv6Network, BeforeValidator(_network6), Says("an IPv6 network")]

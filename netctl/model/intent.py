@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
 
 from pydantic import Field
 
@@ -132,7 +132,8 @@ class VmNic:
 class Port(VmNic):
     """A NIC in a subnet.
 
-    `ip` is None where the subnet is unmanaged. `dhcp`: the guest gets it by asking.
+    `ip` is None where the subnet is unmanaged or has IPv6 alone. `dhcp`: the guest gets it by asking. `ip6`
+    is the address that follows from `mac` in the subnet's IPv6 network, if it has one.
     """
 
     subnet: str
@@ -143,6 +144,12 @@ class Port(VmNic):
     network: IPv4Network | None
     port_security: bool = True
     dhcp: bool = False
+    ip6: IPv6Address | None = None
+
+    @property
+    def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """Its addresses, IPv4's first."""
+        return tuple(address for address in (self.ip, self.ip6) if address is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

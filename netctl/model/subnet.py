@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
 from pydantic import Field
@@ -50,9 +50,21 @@ class Subnet(Model):
         return self.gateway
 
     @property
+    def router6(self) -> IPv6Address | None:
+        """The IPv6 address of an overlay subnet's router: the first; None where nobody routes."""
+        return self.cidr6[1] if self.type == "overlay" and self.cidr6 is not None else None
+
+    @property
     def resolvers(self) -> list[IPv4Address]:
-        """Whom its VMs ask for names: as written; where it only has a domain, the router stands for OVN."""
+        """Whom DHCP tells to ask for names: as written; with a domain alone, the router stands for OVN."""
         return self.dns or ([self.router] if self.domain is not None and self.router is not None else [])
+
+    @property
+    def resolvers6(self) -> list[IPv6Address]:
+        """Whom VMs with IPv6 alone ask for names: with a domain the router, which stands for OVN."""
+        if self.cidr is None and self.domain is not None and self.router6 is not None:
+            return [self.router6]
+        return []
 
     @property
     def dhcp_address(self) -> IPv4Address | None:

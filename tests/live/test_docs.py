@@ -25,14 +25,13 @@ import pytest
 from tests.live.conftest import NETCTL, TOPOLOGIES, Lab, private_lab
 from tests.unit.test_docs import ROOT, blocks, transcript
 
-PAGE = ROOT / "docs" / "getting-started.md"
-LAB = re.compile(r"\bfirst-lab\b(?!\.yaml)")
+LAB = re.compile(r"\b(?:first-lab|dual-stack)\b(?!\.yaml)")
 
-# On the page first-lab is the only lab; here others may run, so it must be said which one is meant.
+# On its page it is the only lab; here others may run, so it must be said which one is meant.
 PRELUDE = """
 netctl() {
     case "$1" in
-    ping | exec | export) command netctl "$1" --lab LAB "${@:2}" ;;
+    ping | exec | export | trace) command netctl "$1" --lab LAB "${@:2}" ;;
     *) command netctl "$@" ;;
     esac
 }
@@ -50,7 +49,8 @@ VARIES = (
     (re.compile(r"─+"), "─"),
     (re.compile(r"@if\d+"), "@if"),
     (re.compile(r"(?<=time )\d+ms"), "TIME"),
-    (re.compile(r"(?<=icmp_seq=1 ttl=64 time=)[\d.]+|(?<=mdev = )\S+"), "TIME"),
+    (re.compile(r"(?<=expires )\d+(?=sec)"), "TIME"),
+    (re.compile(r"(?<=ttl=64 time=)[\d.]+|(?<=ttl=254 time=)[\d.]+|(?<=mdev = )\S+"), "TIME"),
 )
 
 
@@ -61,11 +61,14 @@ def docs_lab(tmp_path: Path) -> Iterator[Lab]:
         yield made
 
 
-def test_getting_started(docs_lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("page", "topology"), [("getting-started.md", "first-lab"), ("ipv6.md", "dual-stack")], ids=str
+)
+def test_page(docs_lab: Lab, tmp_path: Path, page: str, topology: str) -> None:
     (tmp_path / "topologies").mkdir()
-    first = (TOPOLOGIES / "first-lab.yaml").read_text()
-    (tmp_path / "topologies" / "first-lab.yaml").write_text(LAB.sub(docs_lab.name, first))
-    follow(PAGE, docs_lab.name, tmp_path)
+    text = (TOPOLOGIES / f"{topology}.yaml").read_text()
+    (tmp_path / "topologies" / f"{topology}.yaml").write_text(LAB.sub(docs_lab.name, text))
+    follow(ROOT / "docs" / page, docs_lab.name, tmp_path)
 
 
 def test_the_failure_that_the_readme_shows(tmp_path: Path) -> None:

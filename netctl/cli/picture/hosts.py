@@ -114,7 +114,7 @@ def _nic_words(port: Port) -> tuple[str, str]:
     left = port.subnet
     if port.mode == "trunk":
         left += " trunk " + ",".join(map(str, port.trunked))
-    return left, "" if port.ip is None else str(port.ip)
+    return left, str(port.addresses[0]) if port.addresses else ""
 
 
 # --- a host in detail -----------------------------------------------------------------------------

@@ -100,7 +100,13 @@ def _add_vms(graph: Graph, intent: Intent) -> None:
     for name, host in sorted(homes(intent).items()):
         graph.add_edge(f"vm:{name}", f"host:{host}", kind="runs")
     for port in intent.ports:
-        facts = {"nic": port.guest_device, "ip": _text(port.ip), "mac": port.mac, "mode": port.mode}
+        facts = {
+            "nic": port.guest_device,
+            "ip": _text(port.ip),
+            "ip6": _text(port.ip6),
+            "mac": port.mac,
+            "mode": port.mode,
+        }
         facts["trunked"] = list(port.trunked) or None
         graph.add_edge(f"vm:{port.vm}", f"subnet:{port.subnet}", kind="nic", **_known(facts))
 

@@ -78,7 +78,7 @@ def _host(intent: Intent, host: Hypervisor, colours: dict[str, str]) -> Renderab
         for number, port in enumerate(ports):
             trunk = f" trunk {','.join(map(str, port.trunked))}" if port.mode == "trunk" else ""
             name = vm if number == 0 else ""
-            address = "" if port.ip is None else str(port.ip)
+            address = " ".join(map(str, port.addresses))
             square = ("■ ", colours[port.subnet])
             lines.append(
                 Text.assemble((f"{name:{width}}", "bold"), " ", square, f"{port.subnet}{trunk} {address}")

@@ -9,7 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from netctl.intent.findings import Findings
-from netctl.intent.rules import chains, checks, fabric, hosts, mirrors, names, policies, subnets, vms, vpcs
+from netctl.intent.rules import (
+    chains,
+    checks,
+    fabric,
+    hosts,
+    ipv6,
+    mirrors,
+    names,
+    policies,
+    subnets,
+    vms,
+    vpcs,
+)
 from netctl.model.intent import LabFile
 
 Rule = Callable[[LabFile, Findings], None]
@@ -19,6 +31,7 @@ RULES: tuple[Rule, ...] = (
     *fabric.RULES,
     *hosts.RULES,
     *subnets.RULES,
+    *ipv6.RULES,
     *vpcs.RULES,
     *vms.RULES,
     *mirrors.RULES,

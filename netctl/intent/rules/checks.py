@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, ip_address
+import contextlib
+from ipaddress import ip_address
 
 from netctl.intent import defaults
 from netctl.intent.findings import Findings
@@ -179,12 +180,17 @@ def _receiver(lab: LabFile, findings: Findings, probe: Probe, path: Path_) -> No
         return
     where = (*path, "to")
     six, wants_six = address.version == 6, probe.protocol == "icmp6"
-    if six and probe.protocol in ("icmp", "arp"):
+    chosen = "protocol" in probe.model_fields_set
+    if six and (probe.protocol == "arp" or (probe.protocol == "icmp" and chosen)):
         findings.error(where, f"{probe.protocol} is IPv4's, {address} is not", "write protocol: icmp6")
     elif wants_six and not six:
         findings.error(where, f"icmp6 is IPv6's, {address} is not", "write protocol: icmp")
     elif address.is_multicast or address.is_unspecified or str(address) == "255.255.255.255":
         findings.error(where, f"{address} is not one receiver", "name a VM, or its address")
+    elif address.is_link_local and six:
+        findings.error(
+            where, f"{address} is another machine on each link", "name a VM, or another address of it"
+        )
     elif address.is_loopback:
         findings.error(where, f"{address} never leaves its sender", "name a VM, or its address")
     else:
@@ -195,30 +201,91 @@ def _receiver(lab: LabFile, findings: Findings, probe: Probe, path: Path_) -> No
 
 
 def _addresses(lab: LabFile, findings: Findings, probe: Probe, path: Path_) -> None:
-    """IP needs an address at both ends."""
+    """IP needs an address at both ends, of one version."""
     if probe.protocol == "arp":
         return
+    known: dict[str, frozenset[int]] = {}
     for key, end in (("from", probe.from_), ("to", probe.to)):
-        if end is None:
+        found = _versions(lab, findings, end or "")
+        if found is None:
             continue
-        if end in lab.physical:
-            if lab.physical[end].ip is None and findings.sound("physical", end):
-                findings.error((*path, key), f"{end} has no address", f"write physical.{end}.ip")
-            continue
-        vm, _, index = _nic(end).partition("/")
-        if vm not in lab.vms or not findings.sound("vms", vm) or not index.isdigit():
-            continue
-        nics = lab.vms[vm].nics
-        nic = nics[int(index)] if int(index) < len(nics) else None
-        subnet = lab.subnets.get(nic.subnet) if nic else None
-        if nic is None or subnet is None or isinstance(nic.ip, IPv4Address) or nic.ip == "dhcp":
-            continue
-        if subnet.cidr is None and subnet.cidr6 is None and findings.sound("subnets", nic.subnet):
+        known[key] = found
+        if not found:
+            machine = end in lab.physical
+            subnet = "" if machine else _subnet_of(lab, end or "")
             findings.error(
                 (*path, key),
-                f"{end} has no address: {nic.subnet} is unmanaged",
-                f"write subnets.{nic.subnet}.cidr, or check it with protocol: arp",
+                f"{end} has no address" + ("" if machine else f": {subnet} is unmanaged"),
+                f"write physical.{end}.ip"
+                if machine
+                else f"write subnets.{subnet}.cidr, or check it with protocol: arp",
             )
+    if not all(known.values()):
+        return
+    chosen = "protocol" in probe.model_fields_set
+    version = 6 if probe.protocol == "icmp6" else 4 if probe.protocol == "icmp" and chosen else 0
+    if version and _is_address(probe.to) and known["to"] != {version}:
+        return  # said of the receiver already
+    for key, end in (("from", probe.from_), ("to", probe.to)):
+        subnet = _subnet_of(lab, end or "")
+        named = subnet or end in lab.physical
+        if version and named and version not in known.get(key, {version}):
+            other = "icmp6" if version == 4 else "icmp"
+            cidr = "cidr" if version == 4 else "cidr6"
+            findings.error(
+                (*path, key),
+                f"{end} has no IPv{version} address, which {probe.protocol} needs",
+                (f"write subnets.{subnet}.{cidr}, or " if subnet else "write ") + f"protocol: {other}",
+            )
+            return
+    if len(known) == 2 and not known["from"] & known["to"]:
+        one, two = (min(known[key]) for key in ("from", "to"))
+        findings.error(
+            (*path, "to"),
+            f"{probe.from_} has IPv{one} only and {probe.to} IPv{two} only: they cannot talk",
+            "give both an address of one version",
+        )
+
+
+def _versions(lab: LabFile, findings: Findings, end: str) -> frozenset[int] | None:
+    """The versions of IP of which an end has an address; None where nobody can say."""
+    if end in lab.physical:
+        if lab.physical[end].ip is not None:
+            return frozenset({4})
+        return frozenset() if findings.sound("physical", end) else None
+    if _is_address(end):
+        return frozenset({ip_address(end).version})
+    name = _subnet_of(lab, end)
+    if (
+        not name
+        or not findings.sound("vms", _nic(end).partition("/")[0])
+        or not findings.sound("subnets", name)
+    ):
+        return None
+    subnet = lab.subnets[name]
+    return frozenset(
+        version for version, network in ((4, subnet.cidr), (6, subnet.cidr6)) if network is not None
+    ) or (frozenset({4}) if _has_ip(lab, end) else frozenset())
+
+
+def _is_address(text: str | None) -> bool:
+    with contextlib.suppress(ValueError):
+        return bool(ip_address(text or ""))
+    return False
+
+
+def _subnet_of(lab: LabFile, end: str) -> str:
+    """The subnet of a NIC; "" where there is none."""
+    vm, _, index = _nic(end).partition("/")
+    nics = lab.vms[vm].nics if vm in lab.vms else []
+    number = int(index) if index.isascii() and index.isdigit() else len(nics)
+    name = nics[number].subnet if number < len(nics) else ""
+    return name if name in lab.subnets else ""
+
+
+def _has_ip(lab: LabFile, end: str) -> bool:
+    vm, _, index = _nic(end).partition("/")
+    return lab.vms[vm].nics[int(index)].ip is not None
 
 
 def _nic(end: str) -> str:

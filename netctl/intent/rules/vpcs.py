@@ -347,7 +347,8 @@ def routing_policies(lab: LabFile, findings: Findings) -> None:
                 findings.error(
                     (*path, "ports"), "there are `port` and `ports`", "write all of them in `ports`", key=True
                 )
-            near = {*own[name], *(one.subnet for one in vpc.external)}
+            near = {one for one, subnet in lab.subnets.items() if subnet.vpc == name}
+            near |= {one.subnet for one in vpc.external}
             for key, end in (("from", policy.from_), ("to", policy.to)):
                 if end in lab.subnets and end not in near and findings.sound("subnets", end):
                     findings.error(

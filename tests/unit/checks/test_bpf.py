@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.checks import bpf, packets
-from dataplane.checks.packets import ACK, ETH_IPV4, ICMP, RST, SYN, TCP, UDP
+from dataplane.checks.packets import ACK, ETH_IPV4, ETH_IPV6, ICMP, ICMP6, RST, SYN, TCP, UDP
 
 RUN = b"\x81\x23\x45\x67\x89\xab\xcd\xef"
 A, B = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")
 MAC = bytes.fromhex("506b8d000001")
+A6, B6 = IPv6Address("2001:db8::1"), IPv6Address("2001:db8::2")
 SIZES = {0x00: 4, 0x08: 2, 0x10: 1}
 
 
@@ -85,6 +86,14 @@ def segment(flags: int, data: bytes = b"") -> bytes:
     return ip(TCP, packets.segment(A, B, (1000, 80), (1, 2), flags, data))
 
 
+def ip6(protocol: int, body: bytes) -> bytes:
+    return packets.ethernet(MAC, MAC, ETH_IPV6, packets.ip(A6, B6, protocol, body))
+
+
+def segment6(flags: int, data: bytes = b"") -> bytes:
+    return ip6(TCP, packets.segment(A6, B6, (1000, 80), (1, 2), flags, data))
+
+
 MARKED = packets.payload(RUN, 1, 56)
 OURS = {
     "echo": ip(ICMP, packets.echo_request(1, 1, MARKED)),
@@ -96,6 +105,18 @@ OURS = {
     "icmp error": ip(ICMP, struct.pack("!BBHI", 3, 1, 0, 0) + bytes(28)),
     "arp reply": packets.arp_reply(MAC, A, MAC, B),
     "fence": packets.arp_request(RUN, 1, MAC, A, A),
+    "echo6": ip6(ICMP6, packets.echo_request6(A6, B6, 1, 1, MARKED)),
+    "udp6": ip6(UDP, packets.datagram(A6, B6, 1, 2, MARKED)),
+    "syn6": segment6(SYN),
+    "syn-ack6": segment6(SYN | ACK),
+    "rst6": segment6(RST),
+    "data6": segment6(ACK, MARKED),
+    "too big": ip6(ICMP6, struct.pack("!BBHI", 2, 0, 0, 1280) + bytes(48)),
+    "unreachable6": ip6(ICMP6, struct.pack("!BBHI", 1, 4, 0, 0) + bytes(48)),
+    "fragment6": ip6(packets.FRAGMENT, struct.pack("!BBHI", UDP, 0, 0x10, 1) + bytes(48)),
+    "advertisement": packets.reply(MAC, A6, MAC, B6),
+    "fence6": packets.announcement(RUN, 1, MAC, A6),
+    "question6": packets.question(RUN, 1, MAC, A6, B6),
 }
 LATER_FRAGMENT = OURS["udp"][:20] + b"\x00\x10" + OURS["udp"][22:]
 BACKGROUND = {
@@ -105,12 +126,20 @@ BACKGROUND = {
     "ack": segment(ACK),
     "arp request": packets.arp_request(bytes(8), 1, MAC, A, B),
     "ipv6": packets.ethernet(MAC, MAC, 0x86DD, bytes(60)),
+    "echo6": ip6(ICMP6, packets.echo_request6(A6, B6, 1, 1, bytes(56))),
+    "udp6": ip6(UDP, packets.datagram(A6, B6, 1, 2, bytes(56))),
+    "data6": segment6(ACK, bytes(56)),
+    "listener report": ip6(0, bytes(48)),
+    "router solicitation": ip6(ICMP6, struct.pack("!BBHI", 133, 0, 0, 0) + bytes(40)),
+    "question6": packets.question(bytes(8), 1, MAC, A6, B6),
     "lldp": packets.ethernet(MAC, MAC, 0x88CC, bytes(60)),
     "other run": ip(UDP, packets.datagram(A, B, 1, 2, packets.payload(RUN[:7] + b"x", 1, 56))),
 }
 SHORT = {
     "echo": ip(ICMP, packets.echo_request(1, 1, b"")),
     "udp": ip(UDP, packets.datagram(A, B, 1, 2, MARKED[:7])),
+    "echo6": ip6(ICMP6, packets.echo_request6(A6, B6, 1, 1, b"")),
+    "udp6": ip6(UDP, packets.datagram(A6, B6, 1, 2, MARKED[:7])),
 }
 
 
@@ -141,13 +170,16 @@ def test_short_ones_pass_only_when_asked_for(name: str) -> None:
 def test_questions_pass_only_when_asked_for() -> None:
     question = BACKGROUND["arp request"]
     rarp = packets.ethernet(packets.BROADCAST, MAC, packets.ETH_RARP, bytes(46))
-    for frame in (question, rarp, tagged(question), tagged(rarp)):
+    neighbour = BACKGROUND["question6"]
+    for frame in (question, rarp, neighbour, tagged(question), tagged(rarp), tagged(neighbour)):
         assert not accepts(bpf.marked(RUN), frame)
         assert accepts(bpf.marked(RUN, asking=True), frame)
 
 
 @pytest.mark.parametrize("options", [0, 8, 60])
-@pytest.mark.parametrize("name", [name for name, frame in OURS.items() if frame[12:14] == b"\x08\x00"])
+@pytest.mark.parametrize(
+    "name", [name for name, frame in OURS.items() if frame[12:14] in (b"\x08\x00", b"\x86\xdd")]
+)
 def test_in_a_tunnel(name: str, options: int) -> None:
     frame = in_geneve(OURS[name], options)
     assert not accepts(bpf.marked(RUN), frame)

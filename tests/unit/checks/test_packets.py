@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import random
 import struct
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.checks import packets
-from dataplane.checks.packets import Kind, Reassembly
+from dataplane.checks.fragments import Reassembly
+from dataplane.checks.packets import Kind
 
 RUN = b"\x01\x23\x45\x67\x89\xab\xcd\xef"
 A, B = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")
 MAC = bytes.fromhex("506b8d000001")
+A6, B6 = IPv6Address("2001:db8::1"), IPv6Address("2001:db8::2")
 
 
 def echo(size: int = 56, number: int = 7) -> bytes:
@@ -167,3 +169,93 @@ def test_a_bit_of_an_echo_request_changed(at: int, value: int) -> None:
         whole = Reassembly().add("nic", bytes(frame[start:]))
         if whole:
             packets.read_ipv4(whole, RUN)
+
+
+# --- IPv6
+
+
+def echo6(size: int = 56, number: int = 7) -> bytes:
+    body = packets.echo_request6(A6, B6, 0x1234, 5, packets.payload(RUN, number, size))
+    return packets.ip(A6, B6, packets.ICMP6, body)
+
+
+def fragments6(packet: bytes, mtu: int, identification: int = 77) -> list[bytes]:
+    body, step = packet[40:], (mtu - 48) // 8 * 8
+    found = []
+    for at in range(0, len(body), step):
+        piece = body[at : at + step]
+        header = struct.pack("!BBHI", packet[6], 0, at | (at + step < len(body)), identification)
+        length = struct.pack("!H", 8 + len(piece))
+        found.append(packet[:4] + length + bytes([packets.FRAGMENT]) + packet[7:40] + header + piece)
+    return found
+
+
+def test_echo_request_of_ipv6() -> None:
+    found = packets.read_ipv6(echo6() + b"padding", RUN)
+    assert found is not None
+    assert (found.kind, found.number, found.version) == (Kind.REQUEST, 7, 6)
+    assert (found.sport, found.dport) == (0x1234, 5)
+    assert (IPv6Address(found.source), IPv6Address(found.target)) == (A6, B6)
+    body = echo6()[40:]
+    assert packets.checksum(packets._pseudo(A6, B6, packets.ICMP6, len(body)) + body) == 0
+
+
+def test_udp_and_tcp_over_ipv6() -> None:
+    for protocol, body in (
+        (packets.UDP, packets.datagram(A6, B6, 1000, 53, b"odd")),
+        (packets.TCP, packets.segment(A6, B6, (1000, 53), (4711, 0), packets.SYN)),
+    ):
+        assert packets.checksum(packets._pseudo(A6, B6, protocol, len(body)) + body) == 0
+        found = packets.read_ipv6(packets.ip(A6, B6, protocol, body), RUN)
+        assert found is not None and (found.sport, found.dport, found.version) == (1000, 53, 6)
+
+
+@pytest.mark.parametrize("error", [(1, 1), (1, 4), (2, 0), (3, 0)])
+def test_icmp6_error_quotes_the_packet(error: tuple[int, int]) -> None:
+    quotes = [echo6(), fragments6(echo6(4000), 1500)[0]]
+    for quoted in quotes:
+        told = packets.ip(B6, A6, packets.ICMP6, struct.pack("!BBHI", *error, 0, 1300) + quoted)
+        found = packets.read_ipv6(told, RUN)
+        assert found is not None and found.inner is not None
+        assert (found.kind, found.error, found.inner.number) == (Kind.ERROR, error, 7)
+
+
+def test_neighbours_speak_as_arp_does() -> None:
+    frame = packets.question(RUN, 9, MAC, A6, B6, vlan=20)
+    ethertype, vlan, start = packets.untagged(frame)
+    assert (ethertype, vlan) == (packets.ETH_IPV6, 20)
+    asked = packets.read_ipv6(frame[start:], RUN)
+    assert asked is not None
+    assert (asked.kind, asked.number, asked.payload) == (Kind.ARP_REQUEST, 9, MAC)
+    assert (IPv6Address(asked.source), IPv6Address(asked.target)) == (A6, B6)
+    answer = packets.read_ipv6(packets.reply(MAC, B6, MAC, A6)[14:], RUN)
+    assert answer is not None and (answer.kind, answer.payload) == (Kind.ARP_REPLY, MAC)
+    assert (IPv6Address(answer.source), IPv6Address(answer.target)) == (B6, A6)
+    told = packets.read_ipv6(packets.announcement(RUN, 3, MAC, A6)[14:], RUN)
+    assert told is not None and (told.kind, told.number, told.source) == (Kind.ARP_REPLY, 3, int(A6))
+
+
+def test_geneve_carries_ipv6() -> None:
+    frame = packets.ethernet(MAC, MAC, packets.ETH_IPV6, echo6())
+    geneve = bytes(2) + b"\x65\x58" + (4242).to_bytes(3) + b"\0" + frame
+    outer = packets.ipv4(B, A, packets.UDP, packets.datagram(B, A, 5000, packets.GENEVE, geneve))
+    found = packets.read_ipv4(outer, RUN)
+    assert found is not None
+    assert (found.kind, found.number, found.tunnel, found.version) == (Kind.REQUEST, 7, 4242, 6)
+
+
+@given(size=st.integers(0, 20000), mtu=st.integers(1280, 1500), seed=st.integers())
+def test_reassembly_of_ipv6_in_any_order(size: int, mtu: int, seed: int) -> None:
+    packet = echo6(size)
+    parts = fragments6(packet, mtu)
+    random.Random(seed).shuffle(parts)
+    reassembly = Reassembly()
+    whole = [done for part in parts if (done := reassembly.add6("nic", part))]
+    assert len(whole) == 1
+    assert packets.read_ipv6(whole[0], RUN) == packets.read_ipv6(packet, RUN)
+
+
+@given(st.binary(min_size=40, max_size=200))
+def test_whatever_comes_of_ipv6_is_read_or_left(data: bytes) -> None:
+    whole = Reassembly().add6("nic", data)
+    packets.read_ipv6(data if whole is None else whole, RUN)

@@ -58,7 +58,6 @@ def test_not_selected(select: list[str]) -> None:
     ("check", "words"),
     [
         ({"from": "w1", "to": "w2", "through": []}, "through"),
-        ({"from": "w1", "to": "w2", "protocol": "icmp6"}, "icmp6"),
         ({"from": "t1", "to": "w2", "vlan": 20, "size": 1401}, "tagged payload"),
         ({"from": "server", "to": "203.0.113.60", "on_uplink": "eth0"}, "has no uplinks"),
         ({"steps": [{"fail": "host hv1"}]}, "fail"),
