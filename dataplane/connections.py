@@ -7,10 +7,13 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from dataplane.daemons import CONTROLLER, VSWITCHD, Runner
 from netctl.errors import ChangeError
+
+_PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "icmp6": 58}
+"""IP's numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +26,8 @@ class Connection:
     port: str
     zone: int
     protocol: str
-    source: IPv4Address
-    target: IPv4Address
+    source: IPv4Address | IPv6Address
+    target: IPv4Address | IPv6Address
     source_number: int
     number: int
     code: int = 0
@@ -32,16 +35,17 @@ class Connection:
     @property
     def tuple_(self) -> str:
         """What tells it from others, as dpctl/flush-conntrack takes it."""
-        ends = f"ct_nw_src={self.source},ct_nw_dst={self.target}"
-        if self.protocol == "icmp":
+        family = "nw" if self.source.version == 4 else "ipv6"
+        ends = f"ct_{family}_src={self.source},ct_{family}_dst={self.target}"
+        protocol = _PROTOCOLS[self.protocol]
+        if self.protocol.startswith("icmp"):
             numbers = f"icmp_id={self.source_number},icmp_type={self.number},icmp_code={self.code}"
-            return f"{ends},ct_nw_proto=1,{numbers}"
-        protocol = {"tcp": 6, "udp": 17}[self.protocol]
+            return f"{ends},ct_nw_proto={protocol},{numbers}"
         return f"{ends},ct_nw_proto={protocol},ct_tp_src={self.source_number},ct_tp_dst={self.number}"
 
 
 _ENTRY = re.compile(
-    r"^(?P<protocol>tcp|udp|icmp),orig=\(src=(?P<src>[\d.]+),dst=(?P<dst>[\d.]+),"
+    r"^(?P<protocol>tcp|udp|icmpv6|icmp),orig=\(src=(?P<src>[\da-f.:]+),dst=(?P<dst>[\da-f.:]+),"
     r"(?:sport=(?P<sport>\d+),dport=(?P<dport>\d+)|id=(?P<id>\d+),type=(?P<type>\d+),code=(?P<code>\d+))"
     r"\).*?,zone=(?P<zone>\d+)",
     re.MULTILINE,
@@ -65,9 +69,9 @@ def parse(dump: str, zones: dict[int, str]) -> list[Connection]:
                 Connection(
                     port=zones[zone],
                     zone=zone,
-                    protocol=entry["protocol"],
-                    source=IPv4Address(entry["src"]),
-                    target=IPv4Address(entry["dst"]),
+                    protocol=entry["protocol"].replace("icmpv6", "icmp6"),
+                    source=ip_address(entry["src"]),
+                    target=ip_address(entry["dst"]),
                     source_number=int(entry["sport"] or entry["id"]),
                     number=int(entry["dport"] or entry["type"]),
                     code=int(entry["code"] or 0),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from netctl.model.policy import Policy
 
 policy_app = typer.Typer(help="Ask what the security policies say, or have rules suggested.")
+
+Address = (IPv4Address, IPv6Address)
+"""What an end is that is no NIC."""
 
 ECHO_REQUEST = {"icmp": 8, "icmp6": 128}
 
@@ -158,66 +161,93 @@ def _packet(
     from netctl.compile.policies_verdict import Packet
 
     sender, receiver = _end(intent, source), _end(intent, target)
-    if isinstance(sender, IPv4Address) and isinstance(receiver, IPv4Address):
-        raise InputError("policies are at VMs, and neither end is one", "Name a VM with --from or --to.")
     numbers = {port.name: index for index, port in enumerate(there.ports)}
-    if isinstance(receiver, IPv4Address):
-        assert not isinstance(sender, IPv4Address)
+    version = _version(protocol, sender, receiver)
+    if isinstance(sender, Address) and isinstance(receiver, Address):
+        raise InputError("policies are at VMs, and neither end is one", "Name a VM with --from or --to.")
+    if isinstance(receiver, Address):
+        assert not isinstance(sender, Address)
         nics = there.at(there.space(numbers[sender.name]), receiver)
         known = there.ports[next(iter(nics))].name if len(nics) == 1 else None
-        seen = _seen_by(intent, there, sender, numbers[known], numbers) if known else sender.ip or receiver
+        seen = (
+            _seen_by(intent, there, sender, numbers[known], numbers, version)
+            if known
+            else _own(sender, version)
+        )
         return Packet(sender.name, known, seen, receiver, protocol, number)
-    if isinstance(sender, IPv4Address):
-        address = receiver.ip
-        if address is None:
-            raise _nameless(receiver)
-        return Packet(None, receiver.name, sender, address, protocol, number)
+    if isinstance(sender, Address):
+        nics = there.at(there.space(numbers[receiver.name]), sender)
+        known = there.ports[next(iter(nics))].name if len(nics) == 1 else None
+        return Packet(known, receiver.name, sender, _own(receiver, version), protocol, number)
     if sender.name == receiver.name:
         raise InputError(f"{sender.name} is both ends", "Name two VMs.")
     return Packet(
         sender.name,
         receiver.name,
-        _seen_by(intent, there, sender, numbers[receiver.name], numbers),
-        _seen_by(intent, there, receiver, numbers[sender.name], numbers),
+        _seen_by(intent, there, sender, numbers[receiver.name], numbers, version),
+        _seen_by(intent, there, receiver, numbers[sender.name], numbers, version),
         protocol,
         number,
     )
 
 
-def _end(intent: Intent, text: str) -> Port | IPv4Address:
+def _version(protocol: str, *ends: Port | IPv4Address | IPv6Address) -> int:
+    """The version of IP that is asked about: IPv4, unless something says otherwise or an end has none."""
+    given: set[int] = {end.version for end in ends if isinstance(end, Address)}
+    given |= {{"icmp": 4, "icmp6": 6}[protocol]} if protocol.startswith("icmp") else set()
+    if len(given) > 1:
+        raise InputError(
+            "IPv4 and IPv6 do not go together", "Ask with both ends and the protocol of one of them."
+        )
+    if given:
+        return given.pop()
+    return (
+        6
+        if any(end.ip is None and end.ip6 is not None for end in ends if not isinstance(end, Address))
+        else 4
+    )
+
+
+def _end(intent: Intent, text: str) -> Port | IPv4Address | IPv6Address:
     try:
-        return IPv4Address(text)
-    except AddressValueError:
+        return ip_address(text)
+    except ValueError:
         pass
     try:
         return intent.port(text)
     except KeyError:
         vms = ", ".join(sorted(intent.file.vms)[:8])
         raise InputError(
-            f"there is no VM, VM/NIC or IPv4 address {text}",
+            f"there is no VM, VM/NIC or address {text}",
             f"The VMs are {vms}." if vms else "There are no VMs.",
         ) from None
 
 
+def _own(nic: Port, version: int) -> IPv4Address | IPv6Address:
+    address = nic.ip if version == 4 else nic.ip6
+    if address is None:
+        raise _nameless(nic, version)
+    return address
+
+
 def _seen_by(
-    intent: Intent, there: Directory, nic: Port, other: int, numbers: Mapping[str, int]
-) -> IPv4Address:
+    intent: Intent, there: Directory, nic: Port, other: int, numbers: Mapping[str, int], version: int
+) -> IPv4Address | IPv6Address:
     """The address under which another NIC meets this one."""
-    seen = there.seen(numbers[nic.name], there.space(other))
-    if nic.ip is not None and nic.ip in seen:
-        return nic.ip
+    seen = [one for one in there.seen(numbers[nic.name], there.space(other)) if one.version == version]
     if seen:
-        return seen[0]
+        own = nic.ip if version == 4 else nic.ip6
+        return own if own in seen and own is not None else seen[0]
     ways = [way.snat_ip for way in intent.gateways if way.vpc == intent.file.subnets[nic.subnet].vpc]
-    behind = next((address for address in ways if address is not None), nic.ip)
-    if behind is None:
-        raise _nameless(nic)
-    return behind
+    behind = next((address for address in ways if address is not None and version == 4), None)
+    return behind if behind is not None else _own(nic, version)
 
 
-def _nameless(nic: Port) -> InputError:
+def _nameless(nic: Port, version: int) -> InputError:
+    key = "cidr" if version == 4 else "cidr6"
     return InputError(
-        f"{nic.name} has no address that netctl knows", f"Write subnets.{nic.subnet}.cidr, or ask by address."
+        f"{nic.name} has no IPv{version} address that netctl knows",
+        f"Write subnets.{nic.subnet}.{key}, or ask by address.",
     )
 
 

@@ -13,7 +13,9 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Any
 
+from netctl.compile.policies_spans import BITS, Span, prefixes, span, without
 from netctl.model.intent import Intent, Port
+from netctl.model.ipv6 import LINK_LOCAL, autoconfigured
 from netctl.model.policy import Chooser, Peer, Policy, Scope, selector_text
 from netctl.model.service import Range, ranges
 from netctl.model.subnet import Subnet
@@ -21,10 +23,8 @@ from netctl.model.subnet import Subnet
 VLAN = "vlan"
 """The space of all VLANs."""
 
-Span = tuple[int, int]
-"""Addresses as numbers, from the first to the last."""
-
-EVERYTHING = (0, 2**32 - 1)
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,10 @@ class Directory:
         self._numbers = {port.name: number for number, port in enumerate(intent.ports)}
         self._selected: dict[str, frozenset[int]] = {}
         self._peers: dict[tuple[str, str, str, str], Peers] = {}
-        self._seen: dict[tuple[str, int], tuple[IPv4Address, ...]] = {}
+        self._seen: dict[tuple[str, int], tuple[Address, ...]] = {}
         self._texts: dict[int, str] = {}
         self._services: dict[int, tuple[Range, ...]] = {}
-        self._known: dict[str, Mapping[IPv4Address | IPv6Address, frozenset[int]]] = {}
+        self._known: dict[str, Mapping[Address, frozenset[int]]] = {}
 
     # --- spaces ----------------------------------------------------------------------------------------
 
@@ -147,27 +147,29 @@ class Directory:
 
     # --- addresses -------------------------------------------------------------------------------------
 
-    def seen(self, nic: int, space: str) -> tuple[IPv4Address, ...]:
+    def seen(self, nic: int, space: str) -> tuple[Address, ...]:
         """The addresses under which a NIC is known in a space; none where it cannot be known."""
         key = (space, nic)
         if key not in self._seen:
             self._seen[key] = tuple(self._addresses(nic, space))
         return self._seen[key]
 
-    def at(self, space: str, address: IPv4Address | IPv6Address) -> frozenset[int]:
+    def at(self, space: str, address: Address) -> frozenset[int]:
         """The NICs that an address in a space stands for."""
         if space not in self._known:
-            found: dict[IPv4Address | IPv6Address, set[int]] = {}
+            found: dict[Address, set[int]] = {}
             for nic in range(len(self.ports)):
                 for one in self.seen(nic, space):
                     found.setdefault(one, set()).add(nic)
             self._known[space] = {one: frozenset(nics) for one, nics in found.items()}
         return self._known[space].get(address, frozenset())
 
-    def _addresses(self, nic: int, space: str) -> Iterable[IPv4Address]:
+    def _addresses(self, nic: int, space: str) -> Iterable[Address]:
         port = self.ports[nic]
         if self.space(nic) == space:
-            return [*([port.ip] if port.ip else []), *self._floating.get(port.name, ())]
+            # Whoever has an IPv6 address has one more, which needs no router.
+            own = (port.ip, port.ip6, port.ip6 and autoconfigured(LINK_LOCAL, port.mac))
+            return [*(address for address in own if address), *self._floating.get(port.name, ())]
         if space in self._closed:
             return []
         inner = self._networks_in(space)
@@ -181,12 +183,14 @@ class Directory:
         open_ = {way.vpc for way in self._intent.gateways}
         return frozenset(f"vpc {vpc}" for vpc in self.file.vpcs if vpc not in open_)
 
-    def _outside(self, port: Port) -> list[IPv4Address]:
-        """The addresses of a NIC outside of its own space."""
+    def _outside(self, port: Port) -> list[Address]:
+        """The addresses of a NIC outside of its own space. IPv6 is never translated."""
         vpc = self.file.subnets[port.subnet].vpc
-        found = list(self._floating.get(port.name, ()))
+        found: list[Address] = list(self._floating.get(port.name, ()))
         if port.ip and (vpc is None or any(port.ip in network for network in self._bare(vpc))):
             found.append(port.ip)
+        if port.ip6 and (vpc is None or f"vpc {vpc}" not in self._closed):
+            found.append(port.ip6)
         return found
 
     @cached_property
@@ -213,16 +217,22 @@ class Directory:
             if subnet.cidr is not None and self.space_of[name] == space and subnet.type != "external"
         ]
 
-    def _networks_in(self, space: str) -> list[IPv4Network]:
+    def _networks_in(self, space: str) -> list[Network]:
+        """The networks of a space that VMs are in, of both versions of IP."""
         if space not in self._inner:
-            self._inner[space] = self._cidrs(space)
+            ipv6 = [
+                subnet.cidr6
+                for name, subnet in self.file.subnets.items()
+                if subnet.cidr6 is not None and self.space_of[name] == space and subnet.type != "external"
+            ]
+            self._inner[space] = [*self._cidrs(space), *ipv6]
         return self._inner[space]
 
     @cached_property
-    def _inner(self) -> dict[str, list[IPv4Network]]:
+    def _inner(self) -> dict[str, list[Network]]:
         return {}
 
-    def networks(self, peer: str, space: str) -> list[IPv4Network | IPv6Network]:
+    def networks(self, peer: str, space: str) -> list[Network]:
         """What an address group, a subnet, a VPC, a network or an address is in a space, other than `any`."""
         if peer in self.file.address_groups:
             return list(self.file.address_groups[peer])
@@ -237,8 +247,8 @@ class Directory:
             return found
         return [ip_network(peer)]
 
-    def _of_subnets(self, names: Iterable[str], space: str) -> list[IPv4Network | IPv6Network]:
-        found: list[IPv4Network | IPv6Network] = []
+    def _of_subnets(self, names: Iterable[str], space: str) -> list[Network]:
+        found: list[Network] = []
         for name in names:
             subnet = self.file.subnets[name]
             if self.space_of[name] == space or subnet.vpc is None:
@@ -246,6 +256,8 @@ class Directory:
                 continue
             bare = self._bare(subnet.vpc)
             cidr = subnet.cidr
+            if subnet.cidr6 is not None and f"vpc {subnet.vpc}" not in self._closed:
+                found.append(subnet.cidr6)
             found += [network for network in bare if cidr is not None and network.subnet_of(cidr)]
             found += [cidr for network in bare if cidr is not None and cidr.subnet_of(network)]
             for number in self._by_subnet.get(name, ()):
@@ -276,8 +288,16 @@ class Directory:
 
     def of_nics(self, key: str, nics: Iterable[int], space: str) -> Peers:
         """NICs as the peers of a rule."""
-        addresses = sorted({address for nic in nics for address in self.seen(nic, space)})
-        return Peers(key, tuple(map(str, addresses)))
+        numbers = self._numbers_of(nics, space)
+        return Peers(key, _single(numbers[4], 4), _single(numbers[6], 6))
+
+    def _numbers_of(self, nics: Iterable[int], space: str) -> dict[int, set[int]]:
+        """The addresses of NICs in a space, by the version of IP."""
+        found: dict[int, set[int]] = {version: set() for version in BITS}
+        for nic in nics:
+            for address in self.seen(nic, space):
+                found[address.version].add(int(address))
+        return found
 
     def _peer_text(self, peer: Peer) -> str:
         return self.text(peer) if isinstance(peer, dict) else peer
@@ -300,18 +320,32 @@ class Directory:
         key = who if policy.scope == "all" else f"{who} in {scope_text(policy.scope)}"
         if policy.secured and secured:
             key += f" but {self.text(policy.secured)}"
-        taken = sorted({int(address) for nic in secured for address in self.seen(nic, space)})
+        taken = self._numbers_of(secured, space)
         if isinstance(peer, dict):
-            left = {int(one) for nic in self.selected(peer, policy.scope) for one in self.seen(nic, space)}
-            return Peers(key, tuple(str(IPv4Address(one)) for one in sorted(left.difference(taken))))
+            found = self._numbers_of(self.selected(peer, policy.scope), space)
+            return Peers(key, _single(found[4] - taken[4], 4), _single(found[6] - taken[6], 6))
         if peer == "any":
-            if not taken:
+            if not any(taken.values()):
                 return EVERYONE
-            return Peers(key, _prefixes(_without([EVERYTHING], taken)), every6=True)
-        networks = self.networks(peer, space)
-        spans = [_span(network) for network in networks if isinstance(network, IPv4Network)]
-        ipv6 = {str(network) for network in networks if isinstance(network, IPv6Network)}
-        return Peers(key, _prefixes(_without(spans, taken)), tuple(sorted(ipv6)))
+            left = {
+                version: prefixes(without([(0, 2**bits - 1)], sorted(taken[version])), version)
+                for version, bits in BITS.items()
+                if taken[version]
+            }
+            return Peers(key, left.get(4, ()), left.get(6, ()), every4=4 not in left, every6=6 not in left)
+        spans: dict[int, list[Span]] = {version: [] for version in BITS}
+        for network in self.networks(peer, space):
+            spans[network.version].append(span(network))
+        left = {
+            version: prefixes(without(spans[version], sorted(taken[version])), version) for version in BITS
+        }
+        return Peers(key, left[4], left[6])
+
+
+def _single(numbers: Iterable[int], version: int) -> tuple[str, ...]:
+    """Single addresses, in order."""
+    made = IPv4Address if version == 4 else IPv6Address
+    return tuple(str(made(number)) for number in sorted(numbers))
 
 
 def in_scope(scope: Scope, space: str) -> bool:
@@ -328,57 +362,23 @@ def scope_text(scope: Scope) -> str:
 
 
 def _overlapping(subnets: Mapping[str, Subnet]) -> set[str]:
-    """The subnets whose network overlaps another's."""
-    named = sorted((_span(subnet.cidr), name) for name, subnet in subnets.items() if subnet.cidr is not None)
+    """The subnets of which a network overlaps another's."""
     found: set[str] = set()
-    widest: tuple[Span, str] | None = None
-    for span, name in named:
-        if widest is not None and span[0] <= widest[0][1]:
-            found |= {name, widest[1]}
-        if widest is None or span[1] > widest[0][1]:
-            widest = (span, name)
+    for version in BITS:
+        named = sorted(
+            (span(network), name)
+            for name, subnet in subnets.items()
+            for network in _whole(subnet)
+            if network.version == version
+        )
+        widest: tuple[Span, str] | None = None
+        for here, name in named:
+            if widest is not None and here[0] <= widest[0][1]:
+                found |= {name, widest[1]}
+            if widest is None or here[1] > widest[0][1]:
+                widest = (here, name)
     return found
 
 
-def _whole(subnet: Subnet) -> list[IPv4Network | IPv6Network]:
+def _whole(subnet: Subnet) -> list[Network]:
     return [network for network in (subnet.cidr, subnet.cidr6) if network is not None]
-
-
-def _span(network: IPv4Network) -> Span:
-    return int(network.network_address), int(network.broadcast_address)
-
-
-def _without(spans: Iterable[Span], taken: Sequence[int]) -> list[Span]:
-    """The spans, joined where they touch, without single addresses (in order)."""
-    found: list[Span] = []
-    for first, last in sorted(spans):
-        if found and first <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(found[-1][1], last))
-        else:
-            found.append((first, last))
-    left: list[Span] = []
-    at = 0
-    for first, last in found:
-        while at < len(taken) and taken[at] < first:
-            at += 1
-        while at < len(taken) and taken[at] <= last:
-            if taken[at] > first:
-                left.append((first, taken[at] - 1))
-            first = taken[at] + 1
-            at += 1
-        if first <= last:
-            left.append((first, last))
-    return left
-
-
-def _prefixes(spans: Iterable[Span]) -> tuple[str, ...]:
-    """The fewest networks that make up the spans, in order."""
-    found = []
-    for first, last in spans:
-        while first <= last:
-            size = min(first & -first if first else 1 << 32, 1 << ((last - first + 1).bit_length() - 1))
-            length = 33 - size.bit_length()
-            address = str(IPv4Address(first))
-            found.append(address if length == 32 else f"{address}/{length}")
-            first += size
-    return tuple(found)

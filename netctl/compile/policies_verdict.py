@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from netctl.compile.policies_peers import Directory, in_scope
 from netctl.compile.policies_rules import (
@@ -39,8 +39,8 @@ class Packet:
 
     sender: str | None
     receiver: str | None
-    source: IPv4Address
-    target: IPv4Address
+    source: IPv4Address | IPv6Address
+    target: IPv4Address | IPv6Address
     protocol: str
     number: int | None = None
 
@@ -67,7 +67,7 @@ class _End:
     space: str
     direction: Direction
     peers: frozenset[int]
-    address: IPv4Address
+    address: IPv4Address | IPv6Address
     protocol: str
     number: int | None
 

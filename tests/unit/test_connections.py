@@ -19,7 +19,11 @@ def test_connections_of_ports_are_found_with_what_tells_them_apart() -> None:
         ("app/0", "icmp", 8),
         ("app/0", "udp", 53),
         ("web/0", "tcp", 53),
+        ("app/0", "icmp6", 128),
     ]
+    assert found[3].tuple_ == (
+        "ct_ipv6_src=fe80::1,ct_ipv6_dst=fe80::2,ct_nw_proto=58,icmp_id=1,icmp_type=128,icmp_code=0"
+    )
     assert found[0].tuple_ == (
         "ct_nw_src=10.10.0.3,ct_nw_dst=10.10.0.2,ct_nw_proto=1,icmp_id=62233,icmp_type=8,icmp_code=0"
     )

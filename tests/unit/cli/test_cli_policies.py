@@ -55,8 +55,10 @@ def test_addresses_are_their_vms(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--from", "nobody", "--to", "app-vlan"), "there is no VM, VM/NIC or IPv4 address nobody"),
+        (("--from", "nobody", "--to", "app-vlan"), "there is no VM, VM/NIC or address nobody"),
         (("--from", "1.1.1.1", "--to", "2.2.2.2"), "neither end is one"),
+        (("--from", "2001:db8::1", "--to", "app-vlan"), "do not go together"),
+        (("--from", "web-vlan", "--to", "app-vlan", "--protocol", "icmp6"), "has no IPv6 address"),
         (("--from", "app-vlan", "--to", "app-vlan"), "is both ends"),
         (("--from", "app-vlan", "--to", "db-vlan", "--protocol", "tcp"), "tcp needs a port"),
         (("--from", "app-vlan", "--to", "db-vlan", "--lab", "x"), "both given"),
