@@ -11,14 +11,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovs.unixctl.client import UnixctlClient
 
-from dataplane import processes, store
-from dataplane.inventory import Kind
+from dataplane import bgp, processes, store
+from dataplane.inventory import CENTRAL, Kind, Node
 from dataplane.processes import Process
 from netctl.errors import ChangeError, MachineError
 from netctl.model import basic
@@ -31,10 +31,11 @@ NORTHBOUND, SOUTHBOUND = "ovnnb_db", "ovnsb_db"
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A daemon of a node: `role` names its files, `program` is its executable."""
+    """A daemon of a node: `role` names its files, `program` is its executable, `arguments` its own."""
 
     role: str
     program: str
+    arguments: tuple[str, ...] = ()
 
 
 NB_SERVER = Daemon(NORTHBOUND, "ovsdb-server")
@@ -44,6 +45,9 @@ OVSDB = Daemon("ovsdb-server", "ovsdb-server")
 VSWITCHD = Daemon("ovs-vswitchd", "ovs-vswitchd")
 CONTROLLER = Daemon("ovn-controller", "ovn-controller")
 PUNT = Daemon("punt", "punt.py")
+ZEBRA = Daemon("zebra", "zebra")
+BGPD = Daemon("bgpd", "bgpd")
+FEED = Daemon("bgp-feed", "bgp_feed.py")
 
 BASE: dict[Kind, tuple[Daemon, ...]] = {
     "central": (NB_SERVER, SB_SERVER, NORTHD),
@@ -53,13 +57,27 @@ BASE: dict[Kind, tuple[Daemon, ...]] = {
 """What runs before anything is configured, in the order of starting."""
 
 ALL: dict[Kind, tuple[Daemon, ...]] = {**BASE, "host": (OVSDB, VSWITCHD, CONTROLLER)}
-"""What runs on a ready lab; on hosts whose br.microseg punts packets (Node.punted) PUNT as well."""
+"""What runs on a ready lab by kind alone; see `of`."""
+
+
+def of(node: Node) -> tuple[Daemon, ...]:
+    """What runs in a node of a ready lab where nothing is stopped on purpose."""
+    return (*ALL.get(node.kind, ()), *((PUNT,) if node.punted else ()), *_bgp(node))
+
+
+def _bgp(node: Node) -> tuple[Daemon, ...]:
+    if node.bgp is None:
+        return ()
+    if node.bgp.feeds is None:
+        return (ZEBRA, BGPD)
+    return (replace(BGPD, arguments=("--no_zebra",)), replace(FEED, arguments=node.bgp.feeds))
 
 
 HITS = "hits.log"
 """The file with the hits of policies on VLAN basic subnets, in a host's run directory."""
 
 _PUNT = Path(__file__).with_name("punt.py")
+_FEED = Path(__file__).with_name("bgp_feed.py")
 
 ALLOCATION = {"ovs-vswitchd": {"MALLOC_TRIM_THRESHOLD_": str(4 << 20)}}
 """What a program is told about its heap (mallopt(3)), by the program.
@@ -209,6 +227,24 @@ class Runner:
             files = [one for one in common if "file=" in one]
             bridge = place / f"{basic.MICROSEG}.mgmt"
             return [sys.executable, "-I", str(_PUNT), *files, f"--hits={place / HITS}", str(bridge)]
+        elif daemon.program in (ZEBRA.program, BGPD.program):
+            return [
+                bgp.program(daemon.program),
+                "--daemon",
+                f"--pid_file={place / daemon.role}.pid",
+                f"--log=file:{place / daemon.role}.log",
+                f"--vty_socket={place}",
+                "--vty_port=0",
+                f"--socket={place / 'zserv.api'}",
+                *((f"--config_file={place / 'bgpd.conf'}",) if daemon.program == BGPD.program else ()),
+                *daemon.arguments,
+            ]
+        elif daemon.program == FEED.program:
+            files = [one for one in common if "file=" in one]
+            schemas = f"--schemas={self.engine.schema('ovn-nb').parent}"
+            remotes = self.remote(CENTRAL, NORTHBOUND), self.remote(CENTRAL, SOUTHBOUND)
+            words = (*remotes, *daemon.arguments, str(place / "bgpd.vty"))
+            return [sys.executable, "-I", str(_FEED), *files, schemas, *words]
         elif daemon is NORTHD:
             special = [
                 f"--ovnnb-db={self.remote(node, NORTHBOUND)}",
@@ -242,6 +278,7 @@ def _role_of(process: Process) -> str | None:
     except OSError:
         return None
     for argument in arguments:
-        if argument.startswith(b"--pidfile="):
-            return Path(os.fsdecode(argument[10:])).stem
+        option, _, file = argument.partition(b"=")
+        if option in processes.PIDFILES:
+            return Path(os.fsdecode(file)).stem
     return None

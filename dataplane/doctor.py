@@ -36,6 +36,7 @@ OPTIONAL_TOOLS = {
     "tshark": ("tshark", "read captures on the command line"),
     "dot": ("graphviz", "draw `netctl graph` as SVG"),
     "ping": ("iputils-ping", "use ping in a VM"),
+    "vtysh": ("frr", "have routers that speak BGP"),
 }
 
 

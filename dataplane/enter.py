@@ -24,6 +24,7 @@ NAMESPACES = Path("/run/netns")
 LABS = Path("/run/netctl")
 HOSTS = Path("/etc/hosts")
 RESOLVER = Path("/etc/resolv.conf")
+FRR = Path("/run/frr")
 
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWNET = 0x40000000
@@ -60,6 +61,7 @@ def enter(namespace: str, names: Mapping[str, str] | None = None) -> None:
     if names:
         _mount_hosts(names)
     _mount_resolver(namespace)
+    _mount_frr(namespace)
 
 
 def _mount_sys(namespace: str) -> None:
@@ -94,6 +96,14 @@ def _mount_resolver(namespace: str) -> None:
     target = os.path.realpath(RESOLVER)
     if ours.exists() and os.path.exists(target):
         _mount("mount /etc/resolv.conf", str(ours), target, "none", _MS_BIND)
+
+
+def _mount_frr(namespace: str) -> None:
+    """The sockets of the node's own FRR daemons, where it has any, where vtysh looks (dataplane.bgp)."""
+    lab, _, node = namespace.partition(".")
+    ours = LABS / lab / node
+    if (ours / "bgpd.conf").exists() and FRR.is_dir():
+        _mount("mount /run/frr", str(ours), str(FRR), "none", _MS_BIND)
 
 
 def _mount(what: str, source: str, target: str, kind: str, flags: int) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from dataplane import daemons
 from dataplane.inventory import End, Inventory, Link
-from netctl.model import Intent, devices
+from netctl.model import Intent, bgp, devices
 from netctl.model.fault import Fault
 
 
@@ -31,8 +31,9 @@ def afflicted(inventory: Inventory, intent: Intent, faults: Iterable[Fault]) -> 
             dark.add(fault.node)
         elif fault.kind == "host":
             dark.add(fault.node)
-            every = (*daemons.ALL["host"], daemons.PUNT)
-            stopped.setdefault(fault.node, set()).update(daemon.role for daemon in every)
+            for name in powered(intent, fault.node):
+                roles = {daemon.role for daemon in (*daemons.of(inventory.nodes[name]), daemons.PUNT)}
+                stopped.setdefault(name, set()).update(roles)
         elif fault.kind == "daemon":
             stopped.setdefault(fault.node, set()).add(fault.part)
     nodes = {
@@ -47,8 +48,16 @@ def concerned(intent: Intent, faults: Iterable[Fault]) -> set[str]:
     """The nodes in which these faults change anything."""
     found = set()
     for fault in faults:
-        found |= {node for node, _ in _ends(intent, fault)} if fault.kind == "link" else {fault.node}
+        if fault.kind == "link":
+            found |= {node for node, _ in _ends(intent, fault)}
+        else:
+            found |= powered(intent, fault.node) if fault.kind == "host" else {fault.node}
     return found
+
+
+def powered(intent: Intent, host: str) -> set[str]:
+    """The nodes that run on a host and go down with it: itself, and its BGP speakers."""
+    return {host, *(speaker.name for speaker in bgp.speakers(intent) if speaker.host == host)}
 
 
 def stops_daemons(faults: Iterable[Fault]) -> bool:

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 from typing import Literal
 
-from netctl.model import Hypervisor, Intent, basic, devices
+from netctl.model import Hypervisor, Intent, basic, bgp, devices
 from netctl.model.subnet import Subnet
 
-Kind = Literal["central", "host", "switch", "vm", "machine", "cvm"]
+Kind = Literal["central", "host", "switch", "vm", "machine", "cvm", "speaker"]
 
 CENTRAL = "_central"
 
@@ -39,6 +39,7 @@ KIND_WORDS: Mapping[Kind, str] = {
     "vm": "VM",
     "machine": "bare machine",
     "cvm": "controller VM",
+    "speaker": "BGP speaker",
 }
 """What users call each kind of node."""
 
@@ -98,6 +99,20 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Bgp:
+    """How a node speaks BGP: the router's number, and the neighbours whom it lets call.
+
+    `feeds` of a speaker is what its feed reads: (router port, chassis). A router has none, and a routing
+    table: `learned` maps the prefixes that it knows when all is well to next hops.
+    """
+
+    identifier: IPv4Address
+    listens: IPv4Network | None = None
+    feeds: tuple[str, str] | None = None
+    learned: Mapping[IPv4Network, IPv4Address] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A node and its layer 3 configuration: addresses by device, and routes.
 
@@ -107,7 +122,8 @@ class Node:
     `routers` are the addresses of VPCs that a bare machine has on its network. `leases` are what the guest's
     own DHCP clients must get, by device; `resolver` are the lines of its resolv.conf. `addresses6` are IPv6
     addresses by device, and whether the guest gives itself that address (SLAAC). `punted`: a host whose
-    br.microseg hands packets to a daemon.
+    br.microseg hands packets to a daemon. `bgp`: a router, or a speaker of a gateway host. `forwards`: it
+    must pass on packets that are for others.
     """
 
     name: str
@@ -124,6 +140,8 @@ class Node:
     resolver: tuple[str, ...] = ()
     addresses6: Mapping[str, tuple[IPv6Interface, bool]] = field(default_factory=dict)
     punted: bool = False
+    bgp: Bgp | None = None
+    forwards: bool = False
 
 
 @dataclass(frozen=True)
@@ -195,6 +213,10 @@ def inventory(intent: Intent) -> Inventory:
                 {devices.MACHINE_NIC: made.ip} if made.ip else {},
                 tuple(routes) if made.ip else (),
                 routers=tuple(way.router_ip for way in intent.gateways_beside(made)),
+                bgp=Bgp(made.ip.ip, listens=made.ip.network, learned=bgp.learned(intent, machine))
+                if made.kind == "router" and made.ip
+                else None,
+                forwards=made.kind == "router",
             )
         )
         mtu = min(GUEST_MTU, intent.file.fabric.mtu)
@@ -202,6 +224,23 @@ def inventory(intent: Intent) -> Inventory:
             Link(
                 End(made.switch, Device(devices.machine_cable(machine.name), None, mtu)),
                 End(machine.name, Device(devices.MACHINE_NIC, machine.mac, mtu, stack=True)),
+            )
+        )
+    for speaker in bgp.speakers(intent):
+        feeds = f"{speaker.way.vpc}/{speaker.way.subnet}", speaker.host
+        nodes.append(
+            Node(
+                speaker.name,
+                "speaker",
+                {devices.MACHINE_NIC: speaker.address},
+                bgp=Bgp(speaker.address.ip, feeds=feeds),
+            )
+        )
+        mtu = min(GUEST_MTU, intent.file.fabric.mtu)
+        links.append(
+            Link(
+                End(speaker.host, Device(speaker.device, None, mtu)),
+                End(speaker.name, Device(devices.MACHINE_NIC, speaker.mac, mtu, stack=True)),
             )
         )
     return Inventory(
@@ -251,6 +290,7 @@ def _vms(intent: Intent) -> list[Node]:
     leases: dict[str, dict[str, Lease]] = {name: {} for name in intent.file.vms}
     resolvers: dict[str, tuple[str, ...]] = {}
     six: dict[str, dict[str, tuple[IPv6Interface, bool]]] = {name: {} for name in intent.file.vms}
+    forwarding = {port.vm for port in intent.ports if intent.forwards(port)}
     for port in intent.ports:
         subnet = intent.file.subnets[port.subnet]
         resolver = _resolver(subnet)
@@ -280,6 +320,7 @@ def _vms(intent: Intent) -> list[Node]:
             leases=leases[name],
             resolver=resolvers.get(name, ()),
             addresses6=six[name],
+            forwards=name in forwarding,
         )
         for name, found in addresses.items()
     ]

@@ -37,6 +37,7 @@ CLASSES: dict[str, type[Attached]] = {
     "vm": Vm,
     "machine": Machine,
     "cvm": Cvm,
+    "speaker": Cvm,
     "host": Hypervisor,
     "switch": Tor,
 }
@@ -48,8 +49,9 @@ PING_LIMIT = 1
 class Lab(Mininet):
     """A running lab as a Mininet net.
 
-    `hosts` are the VMs and bare machines, `switches` the ToRs, `hypervisors` and `cvms` what they
-    are called. `name` may be left out when one lab is running. Raises InputError when there is no such lab.
+    `hosts` are the VMs and bare machines, `switches` the ToRs, `hypervisors` and `cvms` what they are called;
+    a host's BGP speakers are beside its CVM. `name` may be left out when one lab is running. Raises
+    InputError when there is no such lab.
     """
 
     def __init__(self, name: str | None = None, intent: Intent | None = None) -> None:
@@ -86,6 +88,7 @@ class Lab(Mininet):
             "switch": self.switches,
             "host": self.hypervisors,
             "cvm": self.cvms,
+            "speaker": self.cvms,
         }
         for node in rack.nodes.values():
             if node.kind not in CLASSES:

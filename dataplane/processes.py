@@ -23,6 +23,10 @@ START_LIMIT = 60.0
 """Seconds that a daemon may take to say that it is ready; a busy CI machine is slow."""
 
 
+PIDFILES = (b"--pidfile", b"--pid_file")
+"""How daemons of OVS, BusyBox and FRR are told their pidfile."""
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
     """A running process: `program` is its executable's file name."""
@@ -50,12 +54,13 @@ def living_in(inodes: Collection[int]) -> dict[int, list[Process]]:
 
 def with_files_in(directory: Path) -> list[int]:
     """PIDs of daemons that keep their pidfile below this directory, whatever namespace they live in."""
-    wanted = os.fsencode(f"--pidfile={directory}/")
+    wanted = [option + os.fsencode(f"={directory}/") for option in PIDFILES]
     found = []
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             with contextlib.suppress(OSError):
-                if wanted in Path(f"/proc/{entry}/cmdline").read_bytes():
+                line = Path(f"/proc/{entry}/cmdline").read_bytes()
+                if any(option in line for option in wanted):
                     found.append(int(entry))
     return found
 

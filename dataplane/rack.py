@@ -22,6 +22,7 @@ from pyroute2 import IPRoute
 from dataplane import (
     announce,
     autoconf,
+    bgp,
     bonds,
     buffers,
     daemons,
@@ -55,6 +56,8 @@ DEVICE_LIMIT = 30.0
 
 _SWITCHING = {daemons.OVSDB.role, daemons.VSWITCHD.role}
 """Daemons without which a node neither takes configuration nor forwards."""
+
+_BGP = {daemons.ZEBRA.role, daemons.BGPD.role, daemons.FEED.role}
 
 NEIGHBOUR_AGE = 3600
 """Seconds that a tunnel's neighbour is remembered without traffic: the most that OVS takes (default: 900)."""
@@ -141,8 +144,10 @@ class Rack:
                 "Remove them (ip netns delete NAME) or give the lab another name.",
             )
 
-    def require_space(self, observed: Observed) -> None:
-        """Raise MachineError when the disk has no room for the nodes that are still to be made."""
+    def require_means(self, observed: Observed) -> None:
+        """Raise MachineError when the disk has no room for the nodes that are still to be made, or FRR lacks."""
+        if any(node.bgp is not None for node in self.inventory.nodes.values()):
+            bgp.program(daemons.BGPD.program)
         fresh = [
             node
             for node in self.inventory.nodes.values()
@@ -172,9 +177,11 @@ class Rack:
             alive = daemons.roles_of(observed.running.get(node.name, ()))
             changes += [
                 Change("+", node.name, f"daemon {daemon.role} is not running")
-                for daemon in _wanted(node, (*daemons.ALL.get(node.kind, ()), *_punt(node)))
+                for daemon in _wanted(node, daemons.of(node))
                 if daemon.role not in alive
             ]
+            if bgp.outdated(self.lab, node):
+                changes.append(Change("~", node.name, "BGP is configured for something else"))
             if node.kind == "host" and not node.punted and daemons.PUNT.role in alive:
                 changes.append(Change("-", node.name, f"daemon {daemons.PUNT.role} runs"))
             changes += [
@@ -220,6 +227,7 @@ class Rack:
             (node.name, node.kind) for node in self.inventory.nodes.values() if node.kind in daemons.ALL
         )
         self._stop(observed)
+        self._prepare_bgp(observed)
         processes.end(
             pid
             for node in self.inventory.of_kind("vm")
@@ -258,6 +266,9 @@ class Rack:
         """What needs the written configuration: host addresses and ovn-controllers."""
         progress("controllers")
         hosts = self.inventory.of_kind("host")
+        speaking = [node for node in self.inventory.nodes.values() if node.bgp is not None]
+        # Some may have ended since they were observed: see _prepare_bgp.
+        heard = running(self.lab, [node.name for node in speaking])
         with _pool() as pool:
             _all(
                 [
@@ -274,7 +285,39 @@ class Rack:
                     for node in hosts
                     if "br0" in node.addresses and not node.stopped & _SWITCHING
                 ]
+                + [
+                    pool.submit(
+                        self.runner.start,
+                        node.name,
+                        _wanted(node, daemons.of(node)),
+                        heard[node.name],
+                    )
+                    for node in speaking
+                ]
             )
+
+    def _prepare_bgp(self, observed: Observed) -> None:
+        """Write the configuration of who speaks BGP, and end those that speak with another, or no more."""
+        for node in self.inventory.nodes.values():
+            if bgp.outdated(self.lab, node):
+                processes.end(
+                    process.pid
+                    for process in observed.running.get(node.name, ())
+                    if daemons.roles_of([process]) & _BGP
+                )
+                bgp.prepare(self.lab, node)
+
+    def await_routes(self) -> None:
+        """Wait until every router knows by BGP what it is to know, and nothing else. ChangeError else."""
+        wrong = bgp.await_learned(
+            {
+                self.inventory.namespace(node.name): node.bgp.learned
+                for node in self.inventory.of_kind("machine")
+                if node.bgp is not None
+            }
+        )
+        if wrong:
+            raise ChangeError("; ".join(wrong[:5]), "`netctl status` shows what runs.")
 
     def warm(self, observed: Observed, changed: bool) -> None:
         """Make the first packet pass: active bonds, known tunnel neighbours, no stale MAC tables.
@@ -481,6 +524,8 @@ class Rack:
         with stack.Stack() as here:
             for device, seen in work:
                 here.configure_device(device, seen)
+            if node.forwards:
+                stack.forward(True)
             if node.kind == "host":
                 here.make_bridge(devices.CVM_BRIDGE, devices.CVM_LINK)
             here.configure_layer3(node.addresses, node.routes, self._managed(node), leave=node.leases)
@@ -503,6 +548,7 @@ class Rack:
             words += [f"address {address} of {device} is not in the intent" for address in wrong]
             known |= set(lease.routes)
         words += [f"{route} is missing" for route in sorted(set(node.routes) - seen.routes)]
+        words += ["it does not forward packets"] if node.forwards and not seen.forwards else []
         words += [f"{route} is not in the intent" for route in sorted(seen.routes - known)]
         if node.kind == "vm":
             wanted6 = {device: frozenset({address}) for device, (address, _) in node.addresses6.items()}

@@ -57,13 +57,14 @@ class Seen:
 class Snapshot:
     """What a namespace holds: devices by name, addresses by device, IPv4 routes that somebody set.
 
-    Of IPv6 addresses only those that reach beyond the link.
+    Of IPv6 addresses only those that reach beyond the link. `forwards`: it passes on packets for others.
     """
 
     devices: Mapping[str, Seen] = field(default_factory=dict)
     addresses: Mapping[str, frozenset[IPv4Interface]] = field(default_factory=dict)
     routes: frozenset[Route] = frozenset()
     addresses6: Mapping[str, frozenset[IPv6Interface]] = field(default_factory=dict)
+    forwards: bool = False
 
 
 def snapshot() -> Snapshot:
@@ -131,7 +132,8 @@ class Stack:
             )
             for name, found in addresses.items()
         }
-        return Snapshot(devices, frozen, frozenset(routes), self._addresses6(names))
+        forwards = Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
+        return Snapshot(devices, frozen, frozenset(routes), self._addresses6(names), forwards)
 
     def _addresses6(self, names: Mapping[int, str]) -> dict[str, frozenset[IPv6Interface]]:
         """IPv6 addresses by device; without the routes that come with it, one counts as missing."""
@@ -277,6 +279,52 @@ def answer_arp_where_asked() -> None:
     with the uplink's MAC, ovs-vswitchd of the peer would learn that one, and Geneve would go nowhere.
     """
     Path("/proc/sys/net/ipv4/conf/all/arp_ignore").write_text("1")
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """The next hop of a packet: over which device, to which MAC address, and by which route, in words."""
+
+    device: str
+    mac: str
+    words: str
+
+
+def next_hop(address: str, limit: float) -> Hop | str:
+    """How the kernel would send a packet to this address; in words why it would not.
+
+    A neighbour that is not known is asked for, `limit` seconds at most.
+    """
+    with IPRoute() as netlink:
+        try:
+            (route,) = netlink.route("get", dst=address)
+        except NetlinkError:
+            return f"it has no route to {address}"
+        via = str(route.get_attr("RTA_GATEWAY") or address)
+        (link,) = netlink.get_links(route.get_attr("RTA_OIF"))
+        words = f"to {via}" if via != address else "it is its neighbour"
+        deadline = time.monotonic() + limit
+        while True:
+            for entry in netlink.get_neighbours(family=socket.AF_INET, dst=via):
+                mac = entry.get_attr("NDA_LLADDR")
+                if mac and mac != "00:00:00:00:00:00":
+                    return Hop(str(link.get_attr("IFLA_IFNAME")), str(mac), words)
+            if time.monotonic() > deadline:
+                return f"nobody tells it the MAC address of {via}"
+            provoke_arp([IPv4Address(via)])
+            time.sleep(0.05)
+
+
+def forward(on: bool) -> None:
+    """Forward packets as a router does, or not (ip-sysctl).
+
+    A router tells nobody of a shorter way: who is told would keep to it when the route has gone.
+    """
+    here = Path("/proc/sys/net/ipv4")
+    (here / "ip_forward").write_text(f"{on:d}")
+    for scope in ("all", "default", "eth0"):
+        with contextlib.suppress(FileNotFoundError):
+            (here / "conf" / scope / "send_redirects").write_text(f"{not on:d}")
 
 
 def delete_device(name: str) -> None:

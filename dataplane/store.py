@@ -68,8 +68,9 @@ def read(lab: str) -> Record | None:
         data: dict[str, Any] = json.loads((directory(lab) / "lab.json").read_text())
         kept = data.pop("assignments")
         nics = {name: (int(n), str(mac), str(ip)) for name, (n, mac, ip) in kept.pop("nics").items()}
+        speakers = {name: (int(n), str(ip)) for name, (n, ip) in kept.pop("speakers", {}).items()}
         faults = tuple(str(fault) for fault in data.pop("faults", ()))
-        return Record(**data, assignments=Assignments(nics=nics, **kept), faults=faults)
+        return Record(**data, assignments=Assignments(nics=nics, speakers=speakers, **kept), faults=faults)
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

@@ -134,6 +134,8 @@ def _sort(flight: Flight, sighting: Sighting) -> None:
             (flight.elsewhere if tagged_at_access else flight.arrived).append(sighting)
         elif packet.kind is not Kind.DATA:
             flight.elsewhere.append(sighting)
+    elif place.forwards and not sighting.stray:
+        flight.waypoints.append(sighting)
     elif not sighting.outgoing and not _flooded_rightly(flight, sighting):
         flight.elsewhere.append(sighting)
 

@@ -29,7 +29,7 @@ class Place:
     There is one object for each device of a lab; two are the same device when they are the same object.
 
     `segment` is the same for all NICs that get each other's broadcasts. `bound`: the node has more NICs, so
-    a socket must be tied to this one.
+    a socket must be tied to this one. `forwards`: its node is a hop on the way to others.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Place:
     up: bool = True
     bound: bool = False
     trunk: bool = False
+    forwards: bool = False
     ip6: IPv6Address | None = None
     network6: IPv6Network | None = None
     gateway6: IPv6Address | None = None
@@ -110,6 +111,7 @@ def places(intent: Intent) -> dict[str, Place]:
             up=port.enabled and nic.link == "up",
             bound=len(vms[port.vm].nics) > 1,
             trunk=port.mode == "trunk",
+            forwards=intent.forwards(port),
             ip6=port.ip6,
             network6=subnet.cidr6,
             gateway6=subnet.router6,
@@ -125,6 +127,7 @@ def places(intent: Intent) -> dict[str, Place]:
             network=made.ip.network if made.ip else None,
             gateway=made.gateway,
             segment=("vlan", str(made.vlan or 0)),
+            forwards=made.kind == "router",
         )
     return found
 

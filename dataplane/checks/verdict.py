@@ -144,9 +144,10 @@ def flooded(probe: Probe, flights: Sequence[Flight]) -> bool:
 
 
 def _flooded_to(flight: Flight, sighting: Sighting) -> bool:
-    """A NIC saw it whose node does not take it."""
+    """A NIC saw it whose node does not take it; also the sender's, where a router beside it sent it on."""
     place = sighting.place
-    return sighting.stray and place is not flight.source and place not in flight.target.servers
+    apart = place is not flight.source or any(each.place.forwards for each in flight.waypoints)
+    return sighting.stray and apart and place not in flight.target.servers
 
 
 def _forks(flight: Flight) -> bool:

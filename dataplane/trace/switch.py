@@ -6,6 +6,7 @@ Nothing is sent and nothing is learned: `-generate` is never asked for.
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass, field
 
 from dataplane import daemons
@@ -83,14 +84,23 @@ def trace(runner: Runner, node: str, bridge: str, flow: str) -> Traced:
 
 
 def read(text: str) -> Traced:
-    """What ofproto/trace printed."""
+    """What ofproto/trace printed.
+
+    A packet that comes back from conntrack is in the bridge that sent it there, whatever the heading says: it
+    names the bridge of the port where the packet once came in.
+    """
     rules: list[Rule] = []
     actions: list[str] = []
     bridge = ""
+    away: deque[str] = deque()
+    back = False
     for line in text.splitlines():
         heading, rule, note = _HEADING.match(line), _RULE.match(line), _NOTE.match(line)
-        if heading:
-            bridge = heading[1]
+        if line.startswith("recirc("):
+            back = bool(away)
+        elif heading:
+            bridge = away.popleft() if back else heading[1]
+            back = False
         elif line.startswith("Datapath actions: "):
             actions.append(line.removeprefix("Datapath actions: "))
         elif rule:
@@ -105,6 +115,8 @@ def read(text: str) -> Traced:
             )
         elif note and rules:
             rules[-1].notes.append(note[1])
-        elif rules and line.startswith(" ") and line.strip():
+            if "forked to recirculate" in note[1]:
+                away.append(bridge)
+        elif rules and not back and line.startswith(" ") and line.strip():
             rules[-1].actions.append(line.strip())
     return Traced(tuple(rules), tuple(actions))

@@ -29,6 +29,10 @@ MOST_HOPS = 12
 """Switches that a packet may cross before we take it for a loop."""
 
 
+NEIGHBOUR_LIMIT = 2.0
+"""Seconds that a node that forwards may take to learn its next hop's MAC address."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One step: on which node, what happens there, and why (things of the intent, rules that decided)."""
@@ -195,6 +199,9 @@ class _Walker:
         wire = Stage(node, f"leaves {told or f'{node} {device}'} for {far} {name}{form}")
         way = way.then(wire)
         place = self._nics.get((far, name))
+        if place is not None and place.forwards and _for_others(packet, place):
+            yield from self._forward(place, packet, way, hops)
+            return
         if place is not None:
             wanted = packet.dst in (BROADCAST, place.mac.hex(":"))
             way = way.then(
@@ -209,6 +216,22 @@ class _Walker:
         outer = tunnel.outer if tunnel else packet
         inner = (packet, tunnel) if tunnel else None
         yield from self._switch(far, name, outer, inner, way, hops + 1)
+
+    def _forward(self, place: Place, packet: Packet, way: _Branch, hops: int) -> Iterator[_Branch]:
+        """Through the stack of a node that forwards, by its own routes and neighbours."""
+        if hops >= MOST_HOPS:
+            yield _end(way, place.node, "it goes round in a loop", "")
+            return
+        found = netns.inside(
+            self._inventory.namespace(place.node), lambda: stack.next_hop(packet.nw_dst, NEIGHBOUR_LIMIT)
+        )
+        if isinstance(found, str):
+            yield _end(way, place.node, found, "")
+            return
+        out = self._nics.get((place.node, found.device), place)
+        sent = replace(packet, src=out.mac.hex(":"), dst=found.mac, ttl=packet.ttl - 1)
+        here = way.then(Stage(place.node, f"forwards it: {found.words}"))
+        yield from self._cross(place.node, found.device, sent, None, here, hops + 1)
 
     def _switch(
         self,
@@ -451,6 +474,10 @@ _STAGES = (
     ("lr_in_gw_redirect", "the gateway is on no host"),
 )
 """What it means to end in a logical stage (ovn-northd(8))."""
+
+
+def _for_others(packet: Packet, place: Place) -> bool:
+    return packet.dst == place.mac.hex(":") and packet.nw_dst != str(place.ip) and packet.protocol != "arp"
 
 
 def replace_outer(tunnel: Tunnel, outer: Packet) -> Tunnel:

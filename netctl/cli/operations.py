@@ -397,7 +397,7 @@ def _change(rack: Rack, intent: Intent, desired: State, target: Record, progress
 
     observed = rack.observe()
     rack.refuse_foreign(observed)
-    rack.require_space(observed)
+    rack.require_means(observed)
     store.write(target)
     changes = _from_rack(rack.difference(observed))
     renewed = rack.build(observed, progress) if changes else {}
@@ -417,6 +417,7 @@ def _change(rack: Rack, intent: Intent, desired: State, target: Record, progress
         if changes and not target.faults:
             rack.greet()
             reconcile.wait_neighbours(intent, databases, NEIGHBOUR_LIMIT)
+            rack.await_routes()
         if changes:
             progress("verifying")
             reconcile.verify(desired, databases)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from netctl.cli import output, vpcs
+from netctl.cli import bgp, output, vpcs
 from netctl.cli.bond import describe
 from netctl.cli.bond import state as bond_state
 from netctl.cli.options import LAB_PANEL, Json, LabArgument
@@ -56,10 +56,9 @@ def gather(running: Running) -> dict[str, Any]:
     def basic(port: Port) -> bool:
         return intent.file.subnets[port.subnet].type == "vlan-basic"
 
-    def alive(node: str, kind: Any) -> dict[str, bool]:
+    def alive(node: str) -> dict[str, bool]:
         roles = daemons.roles_of(observed.running.get(node, ()))
-        punt = (daemons.PUNT,) if rack.inventory.nodes[node].punted else ()
-        return {daemon.role: daemon.role in roles for daemon in (*daemons.ALL[kind], *punt)}
+        return {daemon.role: daemon.role in roles for daemon in daemons.of(rack.inventory.nodes[node])}
 
     hosts = []
     for host in intent.hosts.values():
@@ -80,7 +79,7 @@ def gather(running: Running) -> dict[str, Any]:
                 "name": host.name,
                 "cluster": host.cluster,
                 "address": str(host.address),
-                "daemons": alive(host.name, "host"),
+                "daemons": alive(host.name),
                 "bonds": bonds,
             }
         )
@@ -138,17 +137,19 @@ def gather(running: Running) -> dict[str, Any]:
             "ovn": rack.runner.engine.ovn_version,
             "ovs": rack.runner.engine.ovs_version,
         },
-        "central": alive("_central", "central"),
+        "central": alive("_central"),
         "hosts": hosts,
-        "switches": [{"name": name, "daemons": alive(name, "switch")} for name in intent.switches],
+        "switches": [{"name": name, "daemons": alive(name)} for name in intent.switches],
         "subnets": subnets,
         "vpcs": vpcs.gather(running),
         "nics": nics,
         "machines": [
             {"name": name, "switch": machine.definition.switch, "vlan": machine.definition.vlan}
             | {"ip": str(machine.definition.ip) if machine.definition.ip else None}
+            | {"kind": machine.definition.kind}
             for name, machine in intent.machines.items()
         ],
+        "bgp": bgp.gather(running, observed),
         "faults": faults,
         "events": [
             {"time": event.time, "host": event.host, "what": event.what}
@@ -215,6 +216,7 @@ def show(report: dict[str, Any]) -> None:
             ("machine", "switch", "VLAN", "address"),
             [(m["name"], m["switch"], m["vlan"], m["ip"]) for m in report["machines"]],
         )
+    bgp.show(report["bgp"])
     if report["events"]:
         output.heading("the last failovers (UTC)")
         for event in report["events"]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from netctl.compile.names import Names
 from netctl.compile.routers import router_mac
 from netctl.compile.rows import Rows, refs
+from netctl.model import bgp
 from netctl.model.intent import Gateway, Intent
 from netctl.model.state import Ref
 
@@ -70,5 +71,22 @@ def router_port(intent: Intent, gateway: Gateway, widest: int, names: Names, row
         mac=router_mac(gateway.router_ip),
         networks=(f"{gateway.router_ip}/{cidr.prefixlen}",),
         ha_chassis_group=(group,),
+        external_ids=_announced(intent, gateway, names),
         options={"gateway_mtu": str(mtu)} if mtu < widest else {},
     )
+
+
+def _announced(intent: Intent, gateway: Gateway, names: Names) -> dict[str, str]:
+    """What the speakers of a way out announce, and to whom: they read it here (dataplane/bgp_feed.py).
+
+    `PREFIX`, or `PREFIX=PORT` for what is there only while that port is up.
+    """
+    peers = bgp.routers(intent, gateway)
+    if not peers:
+        return {}
+    found = [
+        f"{one.prefix}={names.nic(one.nic)}" if one.nic else str(one.prefix)
+        for one in bgp.announced(intent, gateway)
+    ]
+    addresses = [str(peer.definition.ip.ip) for peer in peers if peer.definition.ip]
+    return {"bgp-announce": " ".join(found), "bgp-peers": " ".join(addresses)}

@@ -16,6 +16,7 @@ from netctl.compile.names import Names
 from netctl.compile.policies_rules import Policing
 from netctl.compile.rows import Rows, refs
 from netctl.compile.subnets import OVN_TYPES
+from netctl.model import bgp
 from netctl.model.devices import INTEGRATION_BRIDGE
 from netctl.model.intent import Hypervisor, Intent, UplinkBridge
 from netctl.model.state import OWNER_KEY, Ref
@@ -48,8 +49,17 @@ def compile_host(
     why = f"host {host.name}"
     basic, ends = compile_basic(intent, host, policing, names, datapath, rows, flows)
     bridges = [_integration_bridge(intent, host, names, datapath, rows), *basic]
+    speakers = [speaker for speaker in bgp.speakers(intent) if speaker.host == host.name]
     bridges += [
-        _uplink_bridge(host, bridge, ends.get(bridge.bridge), datapath, rows) for bridge in host.bridges
+        _uplink_bridge(
+            host,
+            bridge,
+            ends.get(bridge.bridge),
+            [speaker for speaker in speakers if speaker.switch == bridge.switch],
+            datapath,
+            rows,
+        )
+        for bridge in host.bridges
     ]
     slb.compile_flows(intent.name, host, flows)
     for bridge in host.bridges:
@@ -99,9 +109,14 @@ def _integration_bridge(intent: Intent, host: Hypervisor, names: Names, datapath
 
 
 def _uplink_bridge(
-    host: Hypervisor, bridge: UplinkBridge, basic: Ref | None, datapath: str, rows: Rows
+    host: Hypervisor,
+    bridge: UplinkBridge,
+    basic: Ref | None,
+    speakers: list[bgp.Speaker],
+    datapath: str,
+    rows: Rows,
 ) -> Ref:
-    """An uplink bridge; `basic` is its port towards VLAN basic NICs."""
+    """An uplink bridge; `basic` is its port towards VLAN basic NICs, `speakers` are on access ports."""
     why = f"host {host.name}"
     if bridge.bonded:
         ports = [_bond(host, bridge, rows)]
@@ -112,6 +127,9 @@ def _uplink_bridge(
         ]
     if basic is not None:
         ports.append(basic)
+    ports += [
+        add_port(rows, speaker.device, f"vpc {speaker.way.vpc}", tag=speaker.vlan) for speaker in speakers
+    ]
     return add_bridge(
         rows,
         bridge.bridge,

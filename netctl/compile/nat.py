@@ -2,7 +2,7 @@
 
 A floating IP is translated on its VM's own host, which sends and answers for it under a MAC address of the
 floating IP's own. A host without an uplink in the external subnet's virtual switch cannot: then the gateway
-does.
+does. So it does where routers learn by BGP that the gateway is the way to the floating IP.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from ipaddress import IPv4Address
 from netctl.compile.names import Names
 from netctl.compile.routers import router_mac
 from netctl.compile.rows import Rows
+from netctl.model import bgp
 from netctl.model.intent import Gateway, Intent
 from netctl.model.state import Ref
 
@@ -49,7 +50,8 @@ def _floating_ip(
     intent: Intent, gateway: Gateway, address: IPv4Address, target: str, names: Names, rows: Rows
 ) -> Ref:
     nic = intent.port(target)
-    distributed = intent.reaches_fabric(nic.host, intent.file.subnets[gateway.subnet].switch)
+    switch = intent.file.subnets[gateway.subnet].switch
+    distributed = intent.reaches_fabric(nic.host, switch) and not bgp.routers(intent, gateway)
     return rows.add_unnamed(
         "NAT",
         f"{names.router(gateway.vpc)} {address}",

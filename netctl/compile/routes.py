@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from ipaddress import IPv4Address
 
 from netctl.compile import routing_policies, transit
@@ -10,16 +9,6 @@ from netctl.compile.names import Names
 from netctl.compile.rows import Rows
 from netctl.model.intent import Intent
 from netctl.model.state import Ref
-
-
-def next_hops(intent: Intent, vpc: str) -> frozenset[IPv4Address]:
-    """The addresses that a VPC's own routes and policies send others' packets to."""
-    definition = intent.file.vpcs[vpc]
-    hops = {hop for policy in definition.routing_policies if (hop := routing_policies.reroute_of(policy))}
-    for route in definition.routes:
-        with contextlib.suppress(ValueError):
-            hops.add(IPv4Address(route.via))
-    return frozenset(hops)
 
 
 def compile_routes(intent: Intent, vpc: str, names: Names, rows: Rows) -> list[Ref]:

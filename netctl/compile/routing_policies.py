@@ -74,7 +74,7 @@ def everything_by(intent: Intent, vpc: str) -> IPv4Address | None:
 
 def reroute_of(policy: RoutingPolicy) -> IPv4Address | None:
     """Where a policy sends packets; None when it does not."""
-    return policy.action.reroute if isinstance(policy.action, Reroute) else policy.reroute
+    return policy.hop
 
 
 def action_of(policy: RoutingPolicy) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netctl.compile import dhcp, dns, external, load_balancers, routes, trunks
+from netctl.compile import dhcp, dns, external, load_balancers, trunks
 from netctl.compile.names import Names
 from netctl.compile.rows import Rows, refs
 from netctl.model.intent import Intent, Port
@@ -24,8 +24,7 @@ def compile_subnets(intent: Intent, names: Names, rows: Rows) -> None:
         subnet = intent.file.subnets[name]
         why = f"subnet {name}"
         options = dhcp.compile_dhcp(intent, name, names, rows)
-        hops = routes.next_hops(intent, subnet.vpc) if subnet.vpc else frozenset()
-        ports = [_nic(port, options, port.ip in hops, names, rows) for port in members[name]]
+        ports = [_nic(port, options, intent.forwards(port), names, rows) for port in members[name]]
         if subnet.vlan is not None:
             vlan = subnet.switch, subnet.vlan
             ports.append(trunks.localnet(names.localnet(name, subnet.switch), vlan, why, rows))

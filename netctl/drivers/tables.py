@@ -97,7 +97,7 @@ NORTHBOUND = Kind(
         ),
         "Logical_Router_Port": Table(
             ("enabled", "ha_chassis_group", "ipv6_ra_configs", "mac", "networks"),
-            {"external_ids": MARKS, "options": ("gateway_mtu",)},
+            {"external_ids": (*MARKS, "bgp-announce", "bgp-peers"), "options": ("gateway_mtu",)},
         ),
         "Port_Group": Table(("acls", "ports"), {"external_ids": MARKS}),
         "ACL": unnamed(

@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from netctl.errors import InputError
 from netctl.intent import defaults
+from netctl.model import bgp
 from netctl.model.intent import Assignments, LabFile
 from netctl.model.vm import Vm
 
@@ -27,7 +28,7 @@ MACHINE_PREFIX = "06:61:68"
 HOST_PREFIX = "0a:61:68:76"
 """First octets of br0's MAC on each host; locally administered. No VM or bare machine may claim one."""
 
-RESERVED_MACS = {HOST_PREFIX: "hosts", "0a:58": "VPCs' routers"}
+RESERVED_MACS = {HOST_PREFIX: "hosts", "0a:58": "VPCs' routers", bgp.MAC_PREFIX: "speakers of BGP"}
 """Prefixes of MAC addresses that nobody may claim, and whose they are."""
 
 HOST_NETWORK = IPv4Network("100.64.0.0/16")
@@ -61,6 +62,7 @@ def assign(lab: LabFile, assignments: Assignments | None = None) -> Assignments:
         slots=slots,
         routers=routers,
         transits=_transits(lab, given.transits),
+        speakers=_speakers(lab, given.speakers, nics, routers),
     )
 
 
@@ -293,6 +295,32 @@ def _transits(lab: LabFile, given: Mapping[str, str]) -> dict[str, str]:
             before[name] = int(IPv4Address(address)) - base
     numbers = _keep_or_number(set(wanted), before, frozenset())
     return {name: str(IPv4Address(base + number)) for name, number in numbers.items()}
+
+
+def _speakers(
+    lab: LabFile,
+    given: Mapping[str, tuple[int, str]],
+    nics: Mapping[str, tuple[int, str, str]],
+    routers: Mapping[str, str],
+) -> dict[str, tuple[int, str]]:
+    """Number and address of each speaker of BGP, out of what the external subnets' pools have left."""
+    wanted = defaults.speakers(lab)
+    if not wanted:
+        return {}
+    every = {name for names in wanted.values() for name in names}
+    numbers = _keep_or_number(every, {name: number for name, (number, _) in given.items()}, frozenset())
+    before = {name: address for name, (_, address) in given.items()}
+    taken = defaults.taken(lab)
+    for name, address in routers.items():
+        taken[name.partition("/")[2]].add(IPv4Address(address))
+    for name, (_, _, assigned) in nics.items():
+        vm, _, index = name.partition("/")
+        if assigned:
+            taken[lab.vms[vm].nics[int(index)].subnet].add(IPv4Address(assigned))
+    found: dict[str, str] = {}
+    for subnet, names in wanted.items():
+        found |= _addresses(lab, subnet, names, taken[subnet], before)
+    return {name: (numbers[name], found[name]) for name in sorted(every)}
 
 
 def _machines(lab: LabFile, given: Mapping[str, str]) -> dict[str, str]:

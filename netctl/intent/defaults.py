@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from itertools import pairwise
 
+from netctl.model import bgp
 from netctl.model.base import AddressRange
 from netctl.model.host import HostNic, UplinkSettings, VirtualSwitch
 from netctl.model.intent import LabFile, UplinkBridge
 from netctl.model.subnet import Subnet
+from netctl.model.vpc import ExternalAttachment
 
 DEFAULT_SWITCHES = ("tor1", "tor2")
 DEFAULT_CLUSTER = "default"
@@ -120,6 +122,44 @@ def pool(subnet: Subnet) -> tuple[AddressRange, ...]:
     if subnet.cidr is None or subnet.cidr.prefixlen > 30:
         return ()
     return (AddressRange(first=subnet.cidr.network_address + 2, last=subnet.cidr.broadcast_address - 1),)
+
+
+def gateway_hosts(lab: LabFile, external: ExternalAttachment) -> list[str]:
+    """The hosts that may be the gateway: as written, else every host with an uplink towards the VLAN."""
+    if external.gateway_hosts or external.subnet not in lab.subnets:
+        return external.gateway_hosts
+    switch = lab.subnets[external.subnet].switch
+    return [
+        host
+        for host in sorted(lab.hosts)
+        if any(bridge.switch == switch and bridge.uplinks for bridge in bridges(lab, host))
+    ]
+
+
+def routers(lab: LabFile, subnet: str) -> list[str]:
+    """The bare machines in an external subnet that run BGP."""
+    there = lab.subnets[subnet]
+    return [
+        name
+        for name, machine in lab.physical.items()
+        if machine.kind == "router"
+        and machine.ip is not None
+        and machine.vlan == there.vlan
+        and there.cidr is not None
+        and machine.ip.ip in there.cidr
+    ]
+
+
+def speakers(lab: LabFile) -> dict[str, list[str]]:
+    """Who speaks BGP (netctl.model.bgp.key), by external subnet with a router."""
+    found: dict[str, list[str]] = {}
+    for vpc, definition in lab.vpcs.items():
+        for external in definition.external:
+            if external.subnet in lab.subnets and routers(lab, external.subnet):
+                found.setdefault(external.subnet, []).extend(
+                    bgp.key(vpc, external.subnet, host) for host in gateway_hosts(lab, external)
+                )
+    return found
 
 
 @dataclass(frozen=True, slots=True)

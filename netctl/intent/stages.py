@@ -160,14 +160,12 @@ def _gateways(intent: Intent) -> Iterator[Gateway]:
             address = external.router_ip or IPv4Address(
                 intent.assignments.routers[f"{vpc}/{external.subnet}"]
             )
-            switch = intent.file.subnets[external.subnet].switch
-            able = [host for host in intent.hosts if intent.reaches_fabric(host, switch)]
             yield Gateway(
                 vpc=vpc,
                 subnet=external.subnet,
                 router_ip=address,
                 snat_ip=(external.snat_ip or address) if external.nat else None,
-                hosts=tuple(external.gateway_hosts or able),
+                hosts=tuple(defaults.gateway_hosts(intent.file, external)),
             )
 
 

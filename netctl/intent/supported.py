@@ -35,7 +35,6 @@ NOT_YET: tuple[tuple[str, Wanted, str], ...] = (
     # bonds, VLAN basic, NIC types
     # VPCs and the way out
     ("clusters.*.latency_ms", written, "latency between clusters"),
-    ("physical.*.kind", is_("router"), "routers with BGP"),
     # service chains
     ("network_functions.*", written, "network functions"),
     ("service_chains.*", written, "service chains"),

@@ -190,8 +190,9 @@ class Assignments:
     itself or what needs none; `hosts` a host to its number; `placement` a VM that the file does not
     place to its host; `machines` a bare machine to its MAC; `routers` vpc/subnet to the VPC's address in
     that external subnet, unless the file says it; `transits` vpc/hub to the VPC's address in that transit
-    VPC. `slots` gives every VM a place of its own on its host, counted from 0: whoever comes next takes the
-    lowest one that is free anywhere.
+    VPC; `speakers` vpc/subnet/host to (number, address) of who speaks BGP there. `slots` gives every VM a
+    place of its own on its host, counted from 0: whoever comes next takes the lowest one that is free
+    anywhere.
     """
 
     hosts: Mapping[str, int] = field(default_factory=dict)
@@ -201,6 +202,7 @@ class Assignments:
     slots: Mapping[str, int] = field(default_factory=dict)
     routers: Mapping[str, str] = field(default_factory=dict)
     transits: Mapping[str, str] = field(default_factory=dict)
+    speakers: Mapping[str, tuple[int, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -247,6 +249,11 @@ class Intent:
     def port(self, name: str) -> Port:
         """The port of `vm/index`, or of a VM's first NIC when no index is given. KeyError when unknown."""
         return self.ports_by_name[name if "/" in name else f"{name}/0"]
+
+    def forwards(self, port: Port) -> bool:
+        """Whether a NIC gets what is for others: its VPC's routes or policies lead to it."""
+        vpc = self.file.subnets[port.subnet].vpc
+        return vpc is not None and port.ip in self.file.vpcs[vpc].hops
 
     def transit_address(self, vpc: str, hub: str) -> IPv4Address:
         """The address of a VPC's router in a transit VPC."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from ipaddress import IPv4Address
 from typing import Annotated, Literal
 
 from pydantic import Field, Tag
@@ -52,6 +54,11 @@ class RoutingPolicy(Model):
     action: Action = Field("permit", description="`permit`, `deny`, or `{reroute: ADDRESS}`.")
     reroute: Address | None = Field(None, description="Where to, with action reroute.")
 
+    @property
+    def hop(self) -> IPv4Address | None:
+        """Where it sends packets; None when it does not."""
+        return self.action.reroute if isinstance(self.action, Reroute) else self.reroute
+
 
 class LoadBalancer(Model):
     """A layer 4 load balancer."""
@@ -81,3 +88,12 @@ class Vpc(Model):
     )
     load_balancers: dict[Name, LoadBalancer] = Field(default_factory=dict, description="By name.")
     attach: list[Name] = Field(default_factory=list, description="Transit VPCs that it attaches to.")
+
+    @property
+    def hops(self) -> frozenset[IPv4Address]:
+        """The addresses that its own routes and policies send others' packets to."""
+        found = {policy.hop for policy in self.routing_policies if policy.hop}
+        for route in self.routes:
+            with contextlib.suppress(ValueError):
+                found.add(IPv4Address(route.via))
+        return frozenset(found)

@@ -184,9 +184,9 @@ def test_a_reroute_goes_before_the_route_table(red: Lab, vpc: dict[str, Any]) ->
     )  # fmt: skip
     by_web3["subnets"]["blue-db"] = {"type": "overlay", "vpc": "blue", "cidr": "192.168.2.0/24"}
     by_web3["vms"]["bdb1"] = {"host": "hv3", "nics": [{"subnet": "blue-db", "ip": "192.168.2.11"}]}
-    by_web3["checks"] = []
+    by_web3["checks"] = [{"from": "db1", "to": "web1", "protocol": "udp", "port": 4000}]
     red.apply(by_web3)
-    red.run("web3", "sysctl", "-q", "net.ipv4.ip_forward=1")
+    netctl("test", red.file, "--lab", red.name)
     red.run("bweb1", "ip", "address", "add", "10.77.0.1/32", "dev", "lo")
     seen = listening(red, "web1", "udp port 4000", lambda: send(red, "db1", "192.168.1.11", 4000))
     assert len(seen) == 1 and "ttl 62" in seen[0], seen  # by two routers: the VPC's, and web3

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from netctl.intent.findings import Findings
 from netctl.intent.rules import (
+    bgp,
     chains,
     checks,
     fabric,
@@ -33,6 +34,7 @@ RULES: tuple[Rule, ...] = (
     *subnets.RULES,
     *ipv6.RULES,
     *vpcs.RULES,
+    *bgp.RULES,
     *vms.RULES,
     *mirrors.RULES,
     *policies.RULES,

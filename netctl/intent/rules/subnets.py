@@ -211,6 +211,8 @@ def room_in_pools(lab: LabFile, findings: Findings) -> None:
         for external in vpc.external:
             if external.router_ip is None:
                 needed[external.subnet] = needed.get(external.subnet, 0) + 1
+    for outside, speakers in defaults.speakers(lab).items():
+        needed[outside] = needed.get(outside, 0) + len(speakers)
     taken = defaults.taken(lab)
     for name, count in sorted(needed.items()):
         subnet = lab.subnets.get(name)

@@ -36,7 +36,7 @@ vms:
      nics: [{subnet: lan, mode: trunk, trunked: [3], rate: 1mbit, chain: c}]}
   b: {nics: [{subnet: lan, ip: dhcp}]}
   c: {nics: [{subnet: app}]}
-physical: {r: {switch: tor1, kind: router}}
+physical: {r: {switch: tor1, vlan: 2, ip: 10.2.0.1/24, kind: router}}
 policies: {p: {type: application, secured: {Tier: web}, inbound: []}}
 network_functions: {f: {mode: tap}}
 service_chains: {c: {functions: [f]}}

@@ -68,3 +68,50 @@ def test_rules_and_ports_are_read() -> None:
         ("br0", 1, ""),
         ("p", None, "peer=q"),
     ]
+
+
+CONNTRACK = """\
+bridge("br0")
+-------------
+ 0. priority 0
+    NORMAL
+     >> forwarding to learned port
+
+bridge("brAtlas")
+-----------------
+ 0. in_port=1, priority 100, cookie 0x1
+    resubmit(,13)
+13. ip, priority 100, cookie 0x2
+    ct(table=14,zone=NXM_NX_REG12[0..15],nat)
+    nat
+     -> A clone of the packet is forked to recirculate. The forked pipeline will be resumed at table 14.
+     -> Sets the packet to an untracked state, and clears all the conntrack fields.
+
+Datapath actions: ct(zone=5,nat),recirc(0x8)
+
+===============================================================================
+recirc(0x8) - resume conntrack with default ct_state=trk|new (use --ct-next to customize)
+    Initial flow: nw_dst=203.0.113.60
+===============================================================================
+
+bridge("br0")
+-------------
+    thaw
+        Resuming from table 14
+14. priority 0, cookie 0x3
+    drop
+
+Datapath actions: drop
+"""
+
+
+def test_what_comes_back_from_conntrack_is_where_it_was() -> None:
+    traced = read(CONNTRACK)
+    assert [(rule.bridge, rule.table) for rule in traced.rules] == [
+        ("br0", 0),
+        ("brAtlas", 0),
+        ("brAtlas", 13),
+        ("brAtlas", 14),
+    ]
+    assert traced.bridges == ["br0", "brAtlas"]
+    assert "Initial flow: nw_dst=203.0.113.60" not in traced.rules[2].actions
