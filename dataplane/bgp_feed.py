@@ -3,8 +3,8 @@
     python -I bgp_feed.py --pidfile=FILE --log-file=FILE --schemas=DIR NORTHBOUND SOUTHBOUND PORT CHASSIS VTY
 
 PORT is the router port of a way out of a VPC; its northbound row says in external_ids what routers are to
-learn (`bgp-announce`) and who they are (`bgp-peers`, see netctl.compile.external). The southbound database says
-whether CHASSIS is the port's gateway now, and which NICs are up. VTY is bgpd's socket, spoken to as vtysh does.
+learn (`bgp-announce`) and who they are (`bgp-peers`, see netctl.compile.external). The southbound database
+says whether CHASSIS is the port's gateway now, and which NICs are up. VTY is bgpd's socket.
 
 OVN's own dynamic routing would write the routes into a VRF of the host for FRR to find; there may be no VRFs
 in the kernel, see docs/decisions/0003-bgp.md. While a database is away, what it said last holds.

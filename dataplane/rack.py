@@ -145,7 +145,7 @@ class Rack:
             )
 
     def require_means(self, observed: Observed) -> None:
-        """Raise MachineError when the disk has no room for the nodes that are still to be made, or FRR lacks."""
+        """Raise MachineError when the disk has no room for what is still to be made, or FRR is missing."""
         if any(node.bgp is not None for node in self.inventory.nodes.values()):
             bgp.program(daemons.BGPD.program)
         fresh = [

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ hosts: {hv1: {}, hv2: {}, hv3: {}}
 subnets:
   internet: {type: external, vlan: 30, cidr: 203.0.113.0/24, gateway: 203.0.113.1,
              pool: [203.0.113.2-203.0.113.14]}
-  office: {type: external, vlan: 31, cidr: 172.20.0.0/24, gateway: 172.20.0.1, pool: [172.20.0.51-172.20.0.99]}
+  office: {type: external, vlan: 31, cidr: 172.20.0.0/24, gateway: 172.20.0.1,
+           pool: [172.20.0.51-172.20.0.99]}
   web: {type: overlay, vpc: red, cidr: 192.168.1.0/24}
   db: {type: overlay, vpc: red, cidr: 192.168.2.0/24}
 vpcs:
@@ -158,7 +160,7 @@ def test_the_standby_tells_when_the_gateway_dies_and_nobody_when_both_do(bgp: La
         lines.append(float(ping.stdout.readline()[1:18]))
     ping.kill()
     ping.wait()
-    assert max(b - a for a, b in zip(lines, lines[1:], strict=False)) < 3
+    assert max(later - earlier for earlier, later in pairwise(lines)) < 3
     netctl("fail", "host", "hv3", "--lab", bgp.name)
     until(10, is_so=lambda: (learned(bgp, "isp"), learned(bgp, "core")) == ({}, {}))
     netctl("heal", "all", "--lab", bgp.name)

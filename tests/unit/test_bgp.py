@@ -17,7 +17,8 @@ LAB = """
 name: lab
 hosts: {hv1: {}, hv2: {}, hv3: {}}
 subnets:
-  out: {type: external, vlan: 30, cidr: 203.0.113.0/24, gateway: 203.0.113.1, pool: [203.0.113.50-203.0.113.59]}
+  out: {type: external, vlan: 30, cidr: 203.0.113.0/24, gateway: 203.0.113.1,
+        pool: [203.0.113.50-203.0.113.59]}
   lan: {type: external, vlan: 31, cidr: 172.20.0.0/24, gateway: 172.20.0.1}
   web: {type: overlay, vpc: red, cidr: 192.168.1.0/24}
   db: {type: overlay, vpc: blue, cidr: 192.168.2.0/24}
