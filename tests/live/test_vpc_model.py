@@ -1,13 +1,19 @@
 """Random VPCs: a small model of who reaches whom, and as which address, against what OVN makes of the rows.
 
 The model knows nothing of OVN: it is a graph (networkx) of VMs, routers and networks outside, and a few lines
-on routes, policies and NAT. OVN's side is ovn-northd on databases of its own, asked by ovn-trace.
+on routes, policies and NAT. OVN's side is ovn-northd on databases of its own, asked by ovn-trace; and then a
+real lab, in which every VM sends real packets to everybody, and sockets in all namespaces see what comes.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-from collections.abc import Iterator
+import select
+import socket
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
@@ -18,11 +24,13 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
+from dataplane import netns
 from netctl.compile import compile_intent
 from netctl.intent import loads
 from netctl.model import Intent
 from netctl.model.state import State
 from netctl.reconcile import write
+from tests.live.conftest import Lab, private_lab
 from tests.live.private import Private
 
 OUTSIDE = ("8.8.8.8", "172.16.9.9", "10.200.0.1")
@@ -166,6 +174,50 @@ class Model:
             return self._in(out, address, source)
         return Fate(out, str(self._seen_as(vpc, vm, edge["way"], source)))
 
+    def seen(self, vm: str, target: str, protocol: str, port: int) -> set[Fate]:
+        """Where a real packet is seen, and from whom: also beyond a VM that it was rerouted to.
+
+        That VM forwards: to its neighbour, or back to the router, which reroutes it again until it expires.
+        """
+        first = self.fate(vm, target, protocol, port)
+        if first.place is None:
+            return set()
+        address = IPv4Address(target)
+        owner = self._floating(address)
+        if first.place == "inet" and owner is not None:
+            first = self._inwards(owner, IPv4Address(first.source), protocol, port)
+            address = self._address(owner)
+        if first.place not in self.data["vms"]:
+            return {first} - {Fate()}
+        subnet = self.data["vms"][first.place]["nics"][0]["subnet"]
+        beyond = Fate()
+        if self._address(first.place) != address and address in IPv4Network(
+            self.data["subnets"][subnet]["cidr"]
+        ):
+            beyond = self._in(subnet, address, IPv4Address(first.source))
+        return {first, beyond} - {Fate()}
+
+    def _address(self, vm: str) -> IPv4Address:
+        return IPv4Address(self.data["vms"][vm]["nics"][0]["ip"])
+
+    def _floating(self, address: IPv4Address) -> str | None:
+        for vpc in self.data["vpcs"].values():
+            if str(address) in vpc.get("floating_ips", {}):
+                return str(vpc["floating_ips"][str(address)])
+        return None
+
+    def _inwards(self, vm: str, source: IPv4Address, protocol: str, port: int) -> Fate:
+        """What comes from outside for a VM's floating IP: policies hold for it too."""
+        vpc = self.data["subnets"][self.data["vms"][vm]["nics"][0]["subnet"]]["vpc"]
+        for policy in sorted(self.data["vpcs"][vpc]["routing_policies"], key=lambda p: -p["priority"]):
+            if self._matches(vpc, policy, source, self._address(vm), protocol, port):
+                if policy["action"] == "deny":
+                    return Fate()
+                if policy["action"] != "permit":
+                    return self._in(f"{vpc}0", IPv4Address(policy["action"]["reroute"]), source)
+                break
+        return Fate(vm, str(source))
+
     def _in(self, subnet: str, address: IPv4Address, source: IPv4Address) -> Fate:
         owners = [vm for vm in self.graph[subnet] if self.graph.edges[subnet, vm].get("ip") == address]
         return Fate(owners[0], str(source)) if owners else Fate()
@@ -284,3 +336,136 @@ def test_model_and_ovn_agree_on_every_pair(ovn: Private, data: dict[str, Any]) -
                 expected = model.fate(vm, target, protocol, port)
                 seen = trace(ovn, intent, vm, target, protocol, port)
                 assert seen == expected, f"{vm} -> {target} {protocol}/{port}"
+
+
+# --- packets -------------------------------------------------------------------------------------
+
+EXAMPLES = int(os.environ.get("NETCTL_VPC_EXAMPLES", "2"))
+"""Random VPCs that packets are sent in."""
+
+PATIENCE = 1.5
+"""Seconds without any packet until nothing more is expected."""
+
+MACHINES = {"inet": "203.0.113.1", "lan": "172.20.0.1"}
+"""Who stands for everybody in a network outside: its gateway."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A packet of a VM; its source port tells it from all others."""
+
+    vm: str
+    target: str
+    protocol: str
+    port: int
+
+
+class Observers:
+    """A packet socket in the namespace of every VM and machine."""
+
+    def __init__(self, lab: str, nodes: Mapping[str, str]) -> None:
+        self._sockets = {
+            netns.inside(
+                f"{lab}.{node}", lambda: socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0x0800)
+            ): name
+            for node, name in nodes.items()
+        }
+        for each in self._sockets:
+            each.bind(("eth0", 0x0800))
+
+    def close(self) -> None:
+        for each in self._sockets:
+            each.close()
+
+    def watch(self, acts: Iterator[None]) -> dict[int, set[Fate]]:
+        """Act step by step, and tell what came in, by source port."""
+        found: dict[int, set[Fate]] = {}
+        going = True
+        while True:
+            if going and next(acts, self) is self:
+                going = False
+            ready, _, _ = select.select(list(self._sockets), [], [], 0.002 if going else PATIENCE)
+            if not ready and not going:
+                return found
+            for each in ready:
+                packet, origin = each.recvfrom(2048)
+                header = (packet[0] & 15) * 4
+                if origin[2] == socket.PACKET_OUTGOING or packet[9] not in (6, 17):
+                    continue
+                if packet[9] == 6 and packet[header + 13] != 0x02:
+                    continue  # an answer to a SYN
+                number = int.from_bytes(packet[header : header + 2])
+                fate = Fate(self._sockets[each], str(IPv4Address(packet[12:16])))
+                found.setdefault(number, set()).add(fate)
+
+
+def send(lab: str, packet: Sent, number: int) -> None:
+    """Send it from the VM's own stack."""
+
+    def act() -> None:
+        kind = socket.SOCK_STREAM if packet.protocol == "tcp" else socket.SOCK_DGRAM
+        with socket.socket(socket.AF_INET, kind) as sender:
+            sender.setblocking(False)
+            sender.bind(("", number))
+            with contextlib.suppress(OSError):
+                sender.connect((packet.target, packet.port))
+                if packet.protocol == "udp":
+                    sender.send(b"x")
+            if packet.protocol == "tcp":
+                time.sleep(0.001)
+
+    netns.inside(f"{lab}.{packet.vm}", act)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with private_lab("model-", tmp_path_factory.mktemp("packets")) as made:
+        yield made
+
+
+@pytest.mark.timeout(120 + 60 * EXAMPLES)
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(data=intents())
+def test_model_and_packets_agree_on_every_pair(lab: Lab, data: dict[str, Any]) -> None:
+    note(yaml.safe_dump(data["vpcs"], default_flow_style=None))
+    data = {**data, "hosts": {"hv1": {}, "hv2": {}, "hv3": {}}, "physical": {}}
+    for name, address in MACHINES.items():
+        vlan = data["subnets"][name]["vlan"]
+        data["physical"][f"{name}-gw"] = {"switch": "tor1", "vlan": vlan, "ip": f"{address}/24"}
+    lab.apply(data)
+    intent = loads(yaml.safe_dump(data))
+    model = Model(data, intent)
+    addresses = {str(port.ip) for port in intent.ports} | set(OUTSIDE) | set(MACHINES.values())
+    packets = [
+        Sent(vm, target, protocol, port)
+        for vm in data["vms"]
+        for target in sorted(addresses | _floating_ips_of_others(data, vm))
+        if target != data["vms"][vm]["nics"][0]["ip"]
+        for protocol, port in PACKETS
+        if protocol != "icmp"
+    ]
+    nodes = {vm: vm for vm in data["vms"]} | {f"{name}-gw": name for name in MACHINES}
+    observers = Observers(lab.name, nodes)
+    try:
+        acts = (send(lab.name, packet, 20000 + number) for number, packet in enumerate(packets))
+        seen = observers.watch(acts)
+    finally:
+        observers.close()
+    wrong = [
+        f"{packet}: expected {expected}, seen {seen.get(20000 + number, set())}"
+        for number, packet in enumerate(packets)
+        if (expected := model.seen(packet.vm, packet.target, packet.protocol, packet.port))
+        != seen.get(20000 + number, set())
+    ]
+    assert not wrong, "\n".join(wrong[:10])
+    assert len(packets) > 20
+
+
+def _floating_ips_of_others(data: dict[str, Any], vm: str) -> set[str]:
+    own = data["subnets"][data["vms"][vm]["nics"][0]["subnet"]]["vpc"]
+    return {ip for name, vpc in data["vpcs"].items() if name != own for ip in vpc.get("floating_ips", {})}
