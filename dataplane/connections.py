@@ -1,4 +1,4 @@
-"""Connections that a host tracks for its NICs on subnets that OVN carries (ovs-vswitchd(8), dpctl)."""
+"""Connections that a host tracks for NICs and routers on networks that OVN carries (ovs-vswitchd(8), dpctl)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ _PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "icmp6": 58}
 class Connection:
     """A connection as its first packet went; `port` is the logical switch port whose zone it is in.
 
-    `number` is the port that it goes to, or the ICMP type; `source_number` the other port, or the ICMP id.
+    A router's zones are called `red_snat` and `red_dnat`. `number` is the port that it goes to, or the ICMP
+    type; `source_number` the other port, or the ICMP id. `seen_source` and `seen_target` are the ends after
+    translation.
     """
 
     port: str
@@ -31,6 +33,8 @@ class Connection:
     source_number: int
     number: int
     code: int = 0
+    seen_source: IPv4Address | None = None
+    seen_target: IPv4Address | None = None
 
     @property
     def tuple_(self) -> str:
@@ -47,7 +51,7 @@ class Connection:
 _ENTRY = re.compile(
     r"^(?P<protocol>tcp|udp|icmpv6|icmp),orig=\(src=(?P<src>[\da-f.:]+),dst=(?P<dst>[\da-f.:]+),"
     r"(?:sport=(?P<sport>\d+),dport=(?P<dport>\d+)|id=(?P<id>\d+),type=(?P<type>\d+),code=(?P<code>\d+))"
-    r"\).*?,zone=(?P<zone>\d+)",
+    r"\),reply=\(src=(?P<seen_dst>[\d.]+),dst=(?P<seen_src>[\d.]+),.*?,zone=(?P<zone>\d+)",
     re.MULTILINE,
 )
 _ZONE = re.compile(r"^(\S+) (\d+)$", re.MULTILINE)
@@ -75,6 +79,8 @@ def parse(dump: str, zones: dict[int, str]) -> list[Connection]:
                     source_number=int(entry["sport"] or entry["id"]),
                     number=int(entry["dport"] or entry["type"]),
                     code=int(entry["code"] or 0),
+                    seen_source=IPv4Address(entry["seen_src"]),
+                    seen_target=IPv4Address(entry["seen_dst"]),
                 )
             )
     return found

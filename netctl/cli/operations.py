@@ -392,7 +392,7 @@ def _change(rack: Rack, intent: Intent, desired: State, target: Record, progress
     """Make the lab what is desired, write down that it is, and return what was changed."""
     from dataplane import store
     from netctl import reconcile
-    from netctl.cli.connections import end_forbidden
+    from netctl.cli.connections import end_forbidden, end_retranslated
     from netctl.drivers import Databases
 
     observed = rack.observe()
@@ -412,6 +412,8 @@ def _change(rack: Rack, intent: Intent, desired: State, target: Record, progress
         progress("waiting until every port is bound and every flow is in")
         reconcile.wait_ready(intent, databases, READY_LIMIT, silent=rack.silent, whole=not target.faults)
         end_forbidden(rack, intent)
+        if changes:
+            end_retranslated(rack, intent)
         rack.warm(observed, changed=bool(changes))
         rack.ask_for_addresses(observed)
         if changes and not target.faults:

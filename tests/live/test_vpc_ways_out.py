@@ -172,6 +172,31 @@ def test_a_floating_ip_moves_with_its_vm(red: Lab, vpc: dict[str, Any]) -> None:
     assert gateway(red, "red/internet") == "hv1"
 
 
+def test_who_loses_a_floating_ip_leaves_as_it_no_more_nor_in_what_goes_on(
+    red: Lab, vpc: dict[str, Any]
+) -> None:
+    """A stream of datagrams from one port: conntrack would go on with the address of before."""
+    words = (
+        "import socket; s = socket.socket(2, 2); s.bind(('', 5555)); s.sendto(b'x', ('203.0.113.1', 4000))"
+    )
+
+    def source() -> str:
+        dump = red.start("server", "timeout", "5", "tcpdump", "-c1", "-lni", "eth0", "udp port 4000")
+        assert dump.stdout
+        dump.stdout.readline()
+        dump.stdout.readline()
+        red.run("web1", "python3", "-c", words)
+        found = re.search(r"IP ([0-9.]+)\.\d+ > ", dump.communicate(timeout=20)[0])
+        assert found
+        return found[1]
+
+    assert source() == "203.0.113.60"
+    red.apply(changed(vpc, "a floating IP goes to another VM"))
+    assert source() != "203.0.113.60"
+    red.apply(vpc)
+    assert source() == "203.0.113.60"
+
+
 def test_a_reroute_goes_before_the_route_table(red: Lab, vpc: dict[str, Any]) -> None:
     """db1 reaches web1 by way of web3, which forwards; and an address that nothing else leads to."""
     by_web3 = deepcopy(vpc)

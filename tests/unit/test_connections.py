@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dataplane.connections import parse
+from netctl.cli.connections import rightly_translated
+from netctl.intent import loads
 
 DUMP = """\
 icmp,orig=(src=10.10.0.3,dst=10.10.0.2,id=62233,type=8,code=0),reply=(src=10.10.0.2,dst=10.10.0.3,id=62233,type=0,code=0),zone=3
@@ -30,3 +34,48 @@ def test_connections_of_ports_are_found_with_what_tells_them_apart() -> None:
     assert found[1].tuple_ == (
         "ct_nw_src=10.10.0.3,ct_nw_dst=10.10.0.2,ct_nw_proto=17,ct_tp_src=56545,ct_tp_dst=53"
     )
+
+
+LAB = """
+name: lab
+hosts: {hv1: {}}
+subnets:
+  out: {type: external, vlan: 30, cidr: 203.0.113.0/24, gateway: 203.0.113.1}
+  out2: {type: external, vlan: 31, cidr: 198.51.100.0/24, gateway: 198.51.100.1}
+  web: {type: overlay, vpc: red, cidr: 192.168.1.0/24}
+vpcs:
+  red:
+    external: [{subnet: out, router_ip: 203.0.113.50}, {subnet: out2, router_ip: 198.51.100.50}]
+    floating_ips: {203.0.113.60: web1}
+    load_balancers: {front: {vip: 203.0.113.70, port: 80, backends: [web1:80]}}
+vms:
+  web1: {host: hv1, nics: [{subnet: web, ip: 192.168.1.11}]}
+  web2: {host: hv1, nics: [{subnet: web, ip: 192.168.1.12}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "seen_source", "seen_target", "right"),
+    [
+        ("192.168.1.11", "8.8.8.8", "203.0.113.60", "8.8.8.8", True),
+        ("192.168.1.11", "8.8.8.8", "203.0.113.50", "8.8.8.8", False),  # before it had its floating IP
+        ("192.168.1.11", "8.8.8.8", "198.51.100.50", "8.8.8.8", True),  # it has none over the other way
+        ("192.168.1.12", "8.8.8.8", "203.0.113.50", "8.8.8.8", True),
+        ("192.168.1.12", "8.8.8.8", "203.0.113.60", "8.8.8.8", False),  # it was its floating IP
+        ("192.168.1.12", "8.8.8.8", "203.0.113.51", "8.8.8.8", False),  # the VPC's SNAT address was another
+        ("8.8.8.8", "203.0.113.60", "8.8.8.8", "192.168.1.11", True),
+        ("8.8.8.8", "203.0.113.60", "8.8.8.8", "192.168.1.12", False),
+        ("8.8.8.8", "203.0.113.61", "8.8.8.8", "192.168.1.12", False),  # no floating IP any more
+        ("8.8.8.8", "203.0.113.70", "8.8.8.8", "192.168.1.11", True),  # a load balancer: OVN's own to end
+        ("192.168.1.11", "192.168.1.12", "192.168.1.11", "192.168.1.12", True),
+    ],
+)
+def test_translations_are_right_as_long_as_the_addresses_are_theirs(
+    source: str, target: str, seen_source: str, seen_target: str, right: bool
+) -> None:
+    dump = (
+        f"udp,orig=(src={source},dst={target},sport=1,dport=2),"
+        f"reply=(src={seen_target},dst={seen_source},sport=2,dport=1),zone=4"
+    )
+    [one] = parse(dump, {4: "red_snat"})
+    assert rightly_translated(loads(LAB), "red", one) is right
