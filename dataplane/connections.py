@@ -1,4 +1,4 @@
-"""Connections that a host tracks for NICs and routers on networks that OVN carries (ovs-vswitchd(8), dpctl)."""
+"""Connections that a host tracks for NICs and routers on OVN's networks (ovs-vswitchd(8), dpctl)."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ is stopped (ovn-nb(5), ACL). It does not ask about replies: a stream of datagram
 was asked still speaks would go on for ever. Forgotten, its next datagram is judged as if it began something.
 TCP always has acknowledgments, and is left to OVN.
 
-Nor does it ask again how a connection is translated: one that goes on keeps the address outside that its VM no
-longer has. Forgotten, its next packet is translated as the first one of a connection is now.
+Nor does it ask again how a connection is translated: one that goes on keeps the address outside that its VM
+no longer has. Forgotten, its next packet is translated as the first one of a connection is now.
 """
 
 from __future__ import annotations

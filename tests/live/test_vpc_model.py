@@ -390,7 +390,7 @@ class Observers:
             for each in ready:
                 packet, origin = each.recvfrom(2048)
                 header = (packet[0] & 15) * 4
-                if origin[2] == socket.PACKET_OUTGOING or packet[9] not in (6, 17):
+                if origin[2] != socket.PACKET_HOST or packet[9] not in (6, 17):
                     continue
                 if packet[9] == 6 and packet[header + 13] != 0x02:
                     continue  # an answer to a SYN
