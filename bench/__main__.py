@@ -11,13 +11,13 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from bench import compiling, lifecycle, machine, memory, policies, reaching, starting, throughput
+from bench import compiling, lifecycle, machine, memory, policies, reaching, starting, throughput, vpcs
 from bench.figures import Result, show
 from netctl.errors import NetctlError
 
 RESULTS = machine.HERE / "results.json"
 PIPE_WIDTH = 160
-BENCHMARKS = ("up-down", "memory", "compile", "throughput", "pairs", "starting", "policies")
+BENCHMARKS = ("up-down", "memory", "compile", "throughput", "pairs", "starting", "policies", "vpcs")
 
 
 def main() -> int:
@@ -36,6 +36,7 @@ def main() -> int:
         "throughput": lambda: throughput.measure(options.streams, options.seconds, _progress),
         "pairs": lambda: reaching.measure(options.runs, _progress),
         "starting": lambda: starting.measure(options.runs, _progress),
+        "vpcs": lambda: vpcs.measure(options.runs, _progress),
         "policies": lambda: policies.measure(options.runs, options.seconds, _progress),
     }
     results: dict[str, Result] = {}

@@ -104,6 +104,10 @@ class Lab:
         """`netctl up`, from the start of the process to its end."""
         return self._timed("up", str(self.file))
 
+    def apply(self) -> Timed:
+        """`netctl apply`, of the file as it is now."""
+        return self._timed("apply", str(self.file))
+
     def command(self, *arguments: str | Path) -> tuple[str, float]:
         """A netctl command that must succeed: what it prints, and its wall seconds."""
         return timed([NETCTL, *arguments])
