@@ -33,8 +33,8 @@ class Connection:
     source_number: int
     number: int
     code: int = 0
-    seen_source: IPv4Address | None = None
-    seen_target: IPv4Address | None = None
+    seen_source: IPv4Address | IPv6Address | None = None
+    seen_target: IPv4Address | IPv6Address | None = None
 
     @property
     def tuple_(self) -> str:
@@ -51,7 +51,7 @@ class Connection:
 _ENTRY = re.compile(
     r"^(?P<protocol>tcp|udp|icmpv6|icmp),orig=\(src=(?P<src>[\da-f.:]+),dst=(?P<dst>[\da-f.:]+),"
     r"(?:sport=(?P<sport>\d+),dport=(?P<dport>\d+)|id=(?P<id>\d+),type=(?P<type>\d+),code=(?P<code>\d+))"
-    r"\),reply=\(src=(?P<seen_dst>[\d.]+),dst=(?P<seen_src>[\d.]+),.*?,zone=(?P<zone>\d+)",
+    r"\),reply=\(src=(?P<seen_dst>[\da-f.:]+),dst=(?P<seen_src>[\da-f.:]+),.*?,zone=(?P<zone>\d+)",
     re.MULTILINE,
 )
 _ZONE = re.compile(r"^(\S+) (\d+)$", re.MULTILINE)
@@ -79,8 +79,8 @@ def parse(dump: str, zones: dict[int, str]) -> list[Connection]:
                     source_number=int(entry["sport"] or entry["id"]),
                     number=int(entry["dport"] or entry["type"]),
                     code=int(entry["code"] or 0),
-                    seen_source=IPv4Address(entry["seen_src"]),
-                    seen_target=IPv4Address(entry["seen_dst"]),
+                    seen_source=ip_address(entry["seen_src"]),
+                    seen_target=ip_address(entry["seen_dst"]),
                 )
             )
     return found

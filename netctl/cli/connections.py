@@ -12,6 +12,7 @@ no longer has. Forgotten, its next packet is translated as the first one of a co
 from __future__ import annotations
 
 from collections.abc import Collection
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -85,7 +86,9 @@ def end_retranslated(rack: Rack, intent: Intent) -> None:
 def rightly_translated(intent: Intent, vpc: str, one: Connection) -> bool:
     """Whether a VPC would translate a connection now as it did when it began."""
     definition = intent.file.vpcs[vpc]
-    floating = {address: intent.port(target).ip for address, target in definition.floating_ips.items()}
+    floating: dict[object, object] = {
+        address: intent.port(target).ip for address, target in definition.floating_ips.items()
+    }
     if one.seen_target != one.target:
         if one.target in floating:
             return floating[one.target] == one.seen_target
@@ -97,6 +100,6 @@ def rightly_translated(intent: Intent, vpc: str, one: Connection) -> bool:
     shared = set()
     for way in ways:
         cidr = intent.file.subnets[way.subnet].cidr
-        if cidr is not None and not any(address in cidr for address in own):
+        if cidr is not None and not any(isinstance(it, IPv4Address) and it in cidr for it in own):
             shared.add(way.snat_ip)
     return one.seen_source in own | shared
