@@ -106,6 +106,8 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         return _ended(_machine_error(error) or _bug(error, arguments))
     except Exception as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            return _interrupted()  # while a class was being made: Python 3.11 wraps it (object.__set_name__)
         return _ended(_bug(error, arguments))
 
 
