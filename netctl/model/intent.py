@@ -250,10 +250,15 @@ class Intent:
         """The port of `vm/index`, or of a VM's first NIC when no index is given. KeyError when unknown."""
         return self.ports_by_name[name if "/" in name else f"{name}/0"]
 
+    @cached_property
+    def hops(self) -> Mapping[str, frozenset[IPv4Address]]:
+        """By VPC, the addresses that its own routes and policies send others' packets to."""
+        return {name: vpc.hops for name, vpc in self.file.vpcs.items()}
+
     def forwards(self, port: Port) -> bool:
         """Whether a NIC gets what is for others: its VPC's routes or policies lead to it."""
         vpc = self.file.subnets[port.subnet].vpc
-        return vpc is not None and port.ip in self.file.vpcs[vpc].hops
+        return vpc is not None and port.ip in self.hops.get(vpc, ())
 
     def transit_address(self, vpc: str, hub: str) -> IPv4Address:
         """The address of a VPC's router in a transit VPC."""
