@@ -262,7 +262,8 @@ def suggest(
 ) -> None:
     """From what a monitored policy would have stopped so far: the rules that would allow it, as YAML.
 
-    VMs become selectors of the categories that policies use, everybody else an address.
+    What is printed are whole keys to put into the policy, with what they have already. VMs become selectors
+    of the categories that policies use, everybody else an address.
     """
     from dataplane.hits import read
     from netctl.cli import operations
@@ -301,36 +302,67 @@ def suggest(
     if not rules:
         output.note(f"{policy} would have stopped nothing so far")
         return
-    output.note(f"to add to the policy {policy}, for {output.plural(len(found), 'hit')}:")
-    output.write(dump_data({"policies": {policy: rules}}))
+    output.note(f"to put into the policy {policy}, for {output.plural(len(found), 'hit')}:")
+    output.write(dump_data({"policies": {policy: _whole(definition, rules)}}))
+
+
+def _whole(policy: Policy, added: Mapping[str, Any]) -> dict[str, Any]:
+    """What is added, each list after what it has already."""
+    there = policy.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return {
+        key: [*(there.get(key) or ()), *more] if isinstance(more, list) else more
+        for key, more in added.items()
+    }
 
 
 def suggestion(intent: Intent, policy: Policy, found: Iterable[Entry]) -> dict[str, Any]:
     """The keys of a policy with what would have to be in them besides: lists of rules, and intra_group."""
+    from netctl.compile.policies_peers import Directory, in_scope
+    from netctl.model.policy import IntraServices, selects
+
+    there = Directory(intent)
+    numbers = {port.name: number for number, port in enumerate(there.ports)}
     keys = _category_keys(intent)
     peers: dict[str, dict[str, tuple[Any, set[str]]]] = {"inbound": {}, "outbound": {}}
     inside: set[str] = set()
     for hit in found:
-        service = hit.protocol if hit.number is None else f"{hit.protocol}/{hit.number}"
-        other, address = (
-            (hit.source, hit.addresses[0]) if hit.direction == "inbound" else (hit.target, hit.addresses[1])
-        )
-        if hit.rule.startswith("intra_group") or _secured(intent, policy, other):
-            inside.add(service)
-            continue
-        peer = _peer(intent, other, address, keys)
-        peers[hit.direction].setdefault(str(peer), (peer, set()))[1].add(service)
+        end = 0 if hit.direction == "inbound" else 1
+        other = numbers.get((hit.source, hit.target)[end])
+        peer: dict[str, str] | str = _network(hit.addresses[end])
+        if other is not None and in_scope(policy.scope, there.space(other)):
+            have = there.categories[other]
+            if selects(policy.secured or {}, have):
+                inside.add(_service(hit))
+                continue
+            peer = {key: value for key, value in sorted(have.items()) if key in keys} or peer
+        peers[hit.direction].setdefault(str(peer), (peer, set()))[1].add(_service(hit))
     result: dict[str, Any] = {}
     for direction, key in (("inbound", "from"), ("outbound", "to")):
         rules = [
-            {key: peer, "services": sorted(services)}
+            {key: peer, **({} if ANY in services else {"services": sorted(services)})}
             for _, (peer, services) in sorted(peers[direction].items())
         ]
         if rules:
             result[direction] = rules
+    if isinstance(policy.intra_group, IntraServices) and inside:
+        inside.update(policy.intra_group.services)
     if inside:
-        result["intra_group"] = {"services": sorted(inside)}
+        result["intra_group"] = "allow" if ANY in inside else {"services": sorted(inside)}
     return result
+
+
+ANY = "any"
+"""The service that is every packet: where a hit is of a protocol that services do not know."""
+
+
+def _service(hit: Entry) -> str:
+    if hit.protocol not in set(Protocol):
+        return ANY
+    return hit.protocol if hit.number is None else f"{hit.protocol}/{hit.number}"
+
+
+def _network(address: str) -> str:
+    return f"{address}/{128 if ':' in address else 32}" if address else "any"
 
 
 def _category_keys(intent: Intent) -> set[str]:
@@ -354,22 +386,3 @@ def _category_keys(intent: Intent) -> set[str]:
         for selector in selectors:
             found.update(keys(selector or {}))
     return found
-
-
-def _categories(intent: Intent, nic: str) -> dict[str, str]:
-    port = intent.ports_by_name[nic]
-    vm = intent.file.vms[port.vm]
-    return {**vm.categories, **vm.nics[port.index].categories}
-
-
-def _secured(intent: Intent, policy: Policy, nic: str) -> bool:
-    from netctl.model.policy import selects
-
-    return bool(nic) and selects(policy.secured or {}, _categories(intent, nic))
-
-
-def _peer(intent: Intent, nic: str, address: str, keys: set[str]) -> Any:
-    categories = (
-        {key: value for key, value in sorted(_categories(intent, nic).items()) if key in keys} if nic else {}
-    )
-    return categories or f"{address}/{128 if ':' in address else 32}"

@@ -239,14 +239,13 @@ def test_what_is_suggested_would_allow_what_was_seen(lab: Lab) -> None:
     lab.write({**intent, "checks": seen})
     netctl("test", lab.file, "--lab", lab.name)
     added = yaml.safe_load(netctl("policy", "suggest", "watch", "--lab", lab.name).out)["policies"]["watch"]
-    assert added["inbound"] == [{"from": {"Tier": "web"}, "services": ["tcp/443", "udp/53"]}]
+    assert added["inbound"] == [
+        *intent["policies"]["watch"]["inbound"],
+        {"from": {"Tier": "web"}, "services": ["tcp/443", "udp/53"]},
+    ]
     assert added["outbound"] == [{"to": {"Tier": "web"}, "services": ["icmp/8"]}]
     assert added["intra_group"] == {"services": ["tcp/5432"]}
-    watch = intent["policies"]["watch"]
-    watch["mode"] = "enforce"
-    for key in ("inbound", "outbound"):
-        watch[key] = [*watch[key], *added[key]]
-    watch["intra_group"] = added["intra_group"]
+    intent["policies"]["watch"] |= {**added, "mode": "enforce"}
     others = [
         probe(f"{net}-web", f"{net}-db", protocol, port, "dropped")
         for net in NETWORKS

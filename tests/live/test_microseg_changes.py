@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -244,6 +245,61 @@ def test_a_vm_that_comes_up_is_under_its_policies_from_the_first_packet(lab: Lab
     known = addresses(lab)
     for net, server in servers.items():
         assert set(server.end()) == {known[f"{net}-fresh"]}, net
+
+
+def watched(lab: Lab, disturb: Callable[[], None]) -> tuple[dict[str, int], dict[str, set[str]]]:
+    """Flood while something is done: how many of web's datagrams came back since, and whose reached app."""
+    known = addresses(lab)
+    servers = {net: Server(lab, f"{net}-app", PORT) for net in NETWORKS}
+    good = {net: Flood(lab, f"{net}-web", known[f"{net}-app"], PORT, 200) for net in NETWORKS}
+    bad = [Flood(lab, f"{net}-bad", known[f"{net}-app"], PORT, 200) for net in NETWORKS]
+    disturb()
+    done = time.monotonic()
+    time.sleep(1)
+    back = {net: flood.end().answered_after(done) for net, flood in good.items()}
+    assert all(len(flood.end().sent) > 200 for flood in bad)
+    return back, {net: set(server.end()) - {known[f"{net}-web"]} for net, server in servers.items()}
+
+
+@pytest.mark.parametrize("how", ["kill", pytest.param("power", marks=pytest.mark.soak)])
+def test_nothing_passes_while_a_host_starts_again(lab: Lab, how: str) -> None:
+    """Its switch and its controller are killed, or it loses its power."""
+    lab.up(INTENT)
+
+    def kill() -> None:
+        for role in ("ovs-vswitchd", "ovn-controller"):
+            pid = Path(f"/run/netctl/{lab.name}/hv2/{role}.pid").read_text().strip()
+            lab.run("hv2", "kill", "-9", pid)
+        lab.apply(INTENT)
+
+    def power() -> None:
+        netctl("fail", "host", "hv2", "--lab", lab.name)
+        netctl("heal", "all", "--lab", lab.name)
+
+    back, passed = watched(lab, {"kill": kill, "power": power}[how])
+    assert passed == {net: set() for net in NETWORKS}
+    assert all(back.values()), back
+
+
+def test_nothing_passes_while_vms_move(lab: Lab) -> None:
+    """Senders, then the receiver; what is allowed passes when `apply` returns."""
+    lab.up(INTENT)
+    now = copy.deepcopy(INTENT)
+
+    def move(*names: str) -> Callable[[], None]:
+        def apply() -> None:
+            for net in NETWORKS:
+                for name in names:
+                    vm = now["vms"][f"{net}-{name}"]
+                    vm["host"] = {"hv1": "hv2", "hv2": "hv1"}[vm["host"]]
+            lab.apply(now)
+
+        return apply
+
+    for names in (("bad", "web"), ("app",)):
+        back, passed = watched(lab, move(*names))
+        assert passed == {net: set() for net in NETWORKS}
+        assert all(back.values()), f"{names}: {back}"
 
 
 def test_the_first_policy_and_the_last(lab: Lab) -> None:

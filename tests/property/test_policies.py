@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any
 
@@ -10,11 +11,14 @@ import yaml
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from netctl.cli.hits import Entry
+from netctl.cli.policy import _whole, suggestion
 from netctl.compile.policies_peers import Directory
 from netctl.compile.policies_rules import Direction, Rule, ordered_rules
 from netctl.compile.policies_spans import prefixes, without
 from netctl.compile.policies_verdict import Packet, verdict
 from netctl.intent import loads
+from netctl.model import Intent
 from tests.property.policy_sets import ADDRESS_GROUPS, SERVICE_GROUPS, categories, policy_sets
 
 EXAMPLES = max(1, int(os.environ.get("NETCTL_EXAMPLES", "600")) // 4)
@@ -142,6 +146,70 @@ def test_the_list_says_what_the_policies_say(file: str) -> None:
                     assert listed == (decided.outcome, bool(decided.watched)), (
                         f"{port.name} {direction} {address} {protocol}/{number}: {decided}"
                     )
+
+
+@settings(examples, max_examples=max(1, EXAMPLES // 3))
+@given(files())
+def test_what_is_suggested_allows_what_was_seen(file: str) -> None:
+    """Of each policy, as if it were the only one, first monitored, then enforced with the suggestion."""
+    data = yaml.safe_load(file)
+    for name, policy in data["policies"].items():
+        if policy["type"] == "isolation":
+            continue
+        alone = {**data, "policies": {name: {**policy, "mode": "monitor"}}}
+        intent = loads(yaml.safe_dump(alone), "lab.yaml", supported_only=False)
+        there = Directory(intent)
+        seen = [
+            (packet, hit)
+            for packet in packets_at_one_end(intent, there)
+            if verdict(intent, packet, there).watched
+            for hit in [as_hit(there, packet)]
+        ]
+        definition = intent.file.policies[name]
+        added = suggestion(intent, definition, [hit for _, hit in seen])
+        enforced = {**alone["policies"][name], **_whole(definition, added), "mode": "enforce"}
+        changed = loads(
+            yaml.safe_dump({**data, "policies": {name: enforced}}), "lab.yaml", supported_only=False
+        )
+        after = Directory(changed)
+        for packet, hit in seen:
+            assert verdict(changed, packet, after).outcome == "allow", f"{hit}: {enforced}"
+
+
+def packets_at_one_end(intent: Intent, there: Directory) -> Iterator[Packet]:
+    """Packets of and to every NIC, with nothing known of the other end but its address."""
+    somebody = IPv4Address("198.51.100.7")
+    for nic, port in enumerate(intent.ports):
+        space = there.space(nic)
+        addresses = {one for other in range(len(intent.ports)) for one in there.seen(other, space)}
+        for address in sorted({*addresses, somebody}, key=str):
+            echo = ("icmp", 8) if address.version == 4 else ("icmp6", 128)
+            for protocol, number in (("tcp", 8081), echo, ("gre", None)):
+                yield Packet(port.name, None, address, address, protocol, number)
+                yield Packet(None, port.name, address, address, protocol, number)
+
+
+def as_hit(there: Directory, packet: Packet) -> Entry:
+    """How such a packet is logged."""
+    own = packet.sender or packet.receiver
+    space = there.space(next(number for number, port in enumerate(there.ports) if port.name == own))
+    peers = there.at(space, packet.source)
+    peer = there.ports[min(peers)].name if peers else ""
+    return Entry(
+        time=0.0,
+        host="hv1",
+        policy="",
+        rule="",
+        line=None,
+        outcome="would be dropped",
+        direction="outbound" if packet.sender else "inbound",
+        source=packet.sender or peer,
+        target=packet.receiver or peer,
+        addresses=(str(packet.source), str(packet.target)),
+        protocol=packet.protocol,
+        source_port=None,
+        number=packet.number,
+    )
 
 
 @examples
