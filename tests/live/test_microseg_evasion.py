@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Collection, Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import pytest
@@ -24,9 +24,9 @@ INTENT: dict[str, Any] = yaml.safe_load("""
 hosts: {hv1: {}, hv2: {}}
 vpcs: {shop: {}}
 subnets:
-  lan: {type: vlan, vlan: 10, cidr: 10.10.0.0/24, dhcp: true}
-  old: {type: vlan-basic, vlan: 20, cidr: 10.20.0.0/24}
-  app: {type: overlay, vpc: shop, cidr: 192.168.1.0/24, dhcp: true}
+  lan: {type: vlan, vlan: 10, cidr: 10.10.0.0/24, cidr6: "2001:db8:10::/64", dhcp: true}
+  old: {type: vlan-basic, vlan: 20, cidr: 10.20.0.0/24, cidr6: "2001:db8:20::/64"}
+  app: {type: overlay, vpc: shop, cidr: 192.168.1.0/24, cidr6: "2001:db8:1::/64", dhcp: true}
   other: {type: vlan, vlan: 30, cidr: 10.30.0.0/24}
   older: {type: vlan-basic, vlan: 40, cidr: 10.40.0.0/24}
 physical:
@@ -35,6 +35,7 @@ physical:
 policies:
   sick: {type: quarantine, secured: {Quarantine: strict}}
   friends: {type: application, secured: {Tier: guarded}, inbound: [{from: {Tier: friend}}], outbound: []}
+  four: {type: application, secured: {Tier: four}, inbound: [{from: 0.0.0.0/0}], outbound: [{to: 0.0.0.0/0}]}
 """)
 NETWORKS = ("lan", "old", "app")
 SERVERS = {"lan": "10.10.0.254", "app": "192.168.1.254"}
@@ -46,6 +47,7 @@ PEOPLE = {
     "near": ("hv1", {}),
     "far": ("hv2", {}),
     "guarded": ("hv1", {"Tier": "guarded"}),
+    "four": ("hv1", {"Tier": "four"}),
 }
 INTENT["vms"] = {
     f"{net}-{name}": {"host": host, "categories": categories, "nics": [{"subnet": net}]}
@@ -65,15 +67,27 @@ class Scene:
     """The NICs of one network: a socket at each, and who has which address."""
 
     def __init__(
-        self, net: str, sockets: dict[str, socket.socket], macs: dict[str, str], addresses: dict[str, str]
+        self,
+        net: str,
+        sockets: dict[str, socket.socket],
+        macs: dict[str, str],
+        addresses: dict[str, str],
+        addresses6: dict[str, str],
     ) -> None:
         self.net, self.sockets, self.macs, self.addresses = net, sockets, macs, addresses
+        self.addresses6 = addresses6
 
     def mac(self, name: str) -> str:
         return self.macs[f"{self.net}-{name}"]
 
     def ip(self, name: str) -> str:
         return self.addresses[f"{self.net}-{name}"]
+
+    def ip6(self, name: str) -> IPv6Address:
+        return IPv6Address(self.addresses6[f"{self.net}-{name}"])
+
+    def link_local(self, name: str) -> IPv6Address:
+        return IPv6Address(0xFE80 << 112 | int(self.ip6(name)) & (2**64 - 1))
 
     def got(self, sender: str, frame: bytes | tuple[bytes, ...], mark: bytes) -> set[str]:
         """Who else gets a frame, once a fence behind it has been everywhere: ARP, which no policy blocks.
@@ -134,11 +148,12 @@ def scene(running: Lab, request: pytest.FixtureRequest) -> Iterator[Scene]:
     nics = {nic["vm"]: (running.namespace(nic["vm"]), f"eth{nic['nic']}") for nic in status["nics"]}
     macs = {nic["vm"]: nic["mac"] for nic in status["nics"]}
     addresses = {nic["vm"]: nic["ip"] for nic in status["nics"]}
+    addresses6 = {nic["vm"]: nic["ip6"] for nic in status["nics"]}
     for machine in status["machines"]:
         nics[machine["name"]] = running.namespace(machine["name"]), "eth0"
         macs[machine["name"]] = running.run(machine["name"], "cat", "/sys/class/net/eth0/address").strip()
     sockets = {name: _open(*place) for name, place in nics.items() if name.startswith(f"{request.param}-")}
-    yield Scene(request.param, sockets, macs, addresses)
+    yield Scene(request.param, sockets, macs, addresses, addresses6)
     for opened in sockets.values():
         opened.close()
 
@@ -294,7 +309,89 @@ def _geneve(scene: Scene, a: str, b: str, mark: bytes) -> bytes:
     return ethernet(scene.mac(b), scene.mac(a), ip(scene.ip(a), scene.ip(b), 17, body), kind=0x0800)
 
 
+Make6 = Callable[[IPv6Address, IPv6Address, bytes], bytes]
+
+
+def _ip6(
+    protocol: int, make: Make6, *, header: bytes = b"", link_local: bool = False, source: str = ""
+) -> Frame:
+    """An IPv6 packet from an address that its sender has, or says to have; an extension header before it."""
+
+    def frame(scene: Scene, a: str, b: str, mark: bytes) -> bytes:
+        own, target = (
+            (scene.link_local(a), scene.link_local(b)) if link_local else (scene.ip6(a), scene.ip6(b))
+        )
+        own = scene.ip6(source) if source else own
+        packet = packets.ip(own, target, protocol, header + make(own, target, mark))
+        return ethernet(scene.mac(b), scene.mac(a), packet, kind=0x86DD)
+
+    return frame
+
+
+def _to_all6(scene: Scene, a: str, b: str, mark: bytes) -> bytes:
+    own, every = scene.link_local(a), IPv6Address("ff02::1")
+    packet = packets.ip(own, every, 17, udp6(own, every, mark))
+    return ethernet("33:33:00:00:00:01", scene.mac(a), packet, kind=0x86DD)
+
+
+def _tunnelled4(scene: Scene, a: str, b: str, mark: bytes) -> bytes:
+    """IPv4 in IPv6 (RFC 2473)."""
+    inner = ip(scene.ip(a), scene.ip(b), 17, udp(scene.ip(a), scene.ip(b), mark))
+    return ethernet(scene.mac(b), scene.mac(a), packets.ip(scene.ip6(a), scene.ip6(b), 4, inner), kind=0x86DD)
+
+
+def _tunnelled6(scene: Scene, a: str, b: str, mark: bytes) -> bytes:
+    """IPv6 in IPv4 (RFC 4213)."""
+    inner = packets.ip(scene.ip6(a), scene.ip6(b), 17, udp6(scene.ip6(a), scene.ip6(b), mark))
+    return ethernet(scene.mac(b), scene.mac(a), ip(scene.ip(a), scene.ip(b), 41, inner), kind=0x0800)
+
+
+def udp6(
+    source: IPv6Address, target: IPv6Address, data: bytes, sport: int = 5000, dport: int = 5000
+) -> bytes:
+    return packets.datagram(source, target, sport, dport, data)
+
+
+def tcp6(source: IPv6Address, target: IPv6Address, flags: int, data: bytes) -> bytes:
+    return packets.segment(source, target, (5000, 5000), (1, 1), flags, data)
+
+
+FRAMES6: dict[str, Frame] = {
+    "an IPv6 datagram": _ip6(17, udp6),
+    "an IPv6 datagram by link-local addresses": _ip6(17, udp6, link_local=True),
+    "an IPv6 SYN": _ip6(6, lambda s, t, mark: tcp6(s, t, packets.SYN, mark)),
+    "a stray IPv6 ACK": _ip6(6, lambda s, t, mark: tcp6(s, t, packets.ACK, mark)),
+    "an IPv6 ping": _ip6(58, lambda s, t, mark: packets.echo_request6(s, t, 1, 2, mark)),
+    "an answer to no IPv6 ping": _ip6(58, lambda s, t, mark: b"\x81\0" + bytes(2) + b"\0\1\0\2" + mark),
+    "an ICMPv6 error about nothing": _ip6(
+        58, lambda s, t, mark: b"\x01\x04" + bytes(6) + packets.ip(t, s, 17, udp6(t, s, mark))
+    ),
+    "an ICMPv6 redirect": _ip6(58, lambda s, t, mark: b"\x89\0" + bytes(6) + t.packed + s.packed + mark),
+    "an unknown ICMPv6 message": _ip6(58, lambda s, t, mark: b"\xc8\0" + bytes(6) + mark),
+    "a node information query": _ip6(58, lambda s, t, mark: b"\x8b\0" + bytes(14) + mark),
+    "GRE over IPv6": _ip6(47, lambda s, t, mark: b"\0\0\x08\0" + mark),
+    "no next header": _ip6(59, lambda s, t, mark: mark),
+    "an IPv6 hop-by-hop header": _ip6(0, udp6, header=b"\x11\0\x01\x04\0\0\0\0"),
+    "an IPv6 destination header": _ip6(60, udp6, header=b"\x11\0\x01\x04\0\0\0\0"),
+    "an IPv6 routing header": _ip6(43, udp6, header=b"\x11\0\0\0\0\0\0\0"),
+    "an IPv6 authentication header": _ip6(51, udp6, header=b"\x11\x04" + bytes(22)),
+    "an IPv6 fragment that is all": _ip6(44, udp6, header=b"\x11\0\0\0\0\0\0\x07"),
+    "a first IPv6 fragment": _ip6(44, udp6, header=b"\x11\0\0\x01\0\0\0\x08"),
+    "a later IPv6 fragment": _ip6(
+        44, lambda s, t, mark: mark.ljust(24, b"\0"), header=b"\x11\0\0\x18\0\0\0\x09"
+    ),
+    "IPv6 DNS's port": _ip6(17, lambda s, t, mark: udp6(s, t, mark, 53, 53)),
+    "DHCPv6's ports": _ip6(17, lambda s, t, mark: udp6(s, t, mark, 546, 547)),
+    "DHCPv6's ports, back": _ip6(17, lambda s, t, mark: udp6(s, t, mark, 547, 546)),
+    "another's IPv6 address": _ip6(17, udp6, source="friend"),
+    "an IPv6 datagram to all": _to_all6,
+    "IPv4 in IPv6": _tunnelled4,
+}
+"""IPv6 where only IPv4 was meant, and where nothing was."""
+
 FRAMES: dict[str, Frame] = {
+    **FRAMES6,
+    "IPv6 in IPv4": _tunnelled6,
     "a datagram": _ip(17, udp),
     "a SYN": _ip(6, lambda s, t, mark: tcp(s, t, packets.SYN, mark)),
     "a stray SYN-ACK": _ip(6, lambda s, t, mark: tcp(s, t, packets.SYN | packets.ACK, mark)),
@@ -386,6 +483,14 @@ def test_a_closed_direction_is_closed_to_everything(scene: Scene, what: str) -> 
         assert scene.got("guarded", frame, mark) == set()
 
 
+@pytest.mark.parametrize("what", FRAMES6)
+def test_who_may_talk_by_ipv4_may_not_by_ipv6(scene: Scene, what: str) -> None:
+    for sender, receiver in (("near", "four"), ("four", "far"), ("four", "near")):
+        mark = marker()
+        frame = FRAMES6[what](scene, sender, receiver, mark)
+        assert scene.got(sender, frame, mark) & {"four", "far" if sender == "four" else "four"} == set()
+
+
 def test_the_same_frames_arrive_where_nothing_is_secured(scene: Scene) -> None:
     """So the tests above can fail: these need no more than an open network.
 
@@ -400,10 +505,26 @@ def test_the_same_frames_arrive_where_nothing_is_secured(scene: Scene) -> None:
         "a broadcast datagram",
         "IP in IP",
         "SNAP",
+        "an IPv6 datagram",
+        "an IPv6 datagram by link-local addresses",
+        "an IPv6 SYN",
+        "an IPv6 ping",
+        "GRE over IPv6",
+        "an IPv6 datagram to all",
+        "IPv4 in IPv6",
+        "IPv6 in IPv4",
     ]
-    for what in [*kinds, *(["an unknown EtherType", "MPLS"] if scene.net == "old" else [])]:
+    # Nor does its connection tracking know what IPv6 has between its header and the transport's.
+    only_here = ["an unknown EtherType", "MPLS", "an IPv6 destination header", "an IPv6 fragment that is all"]
+    for what in [*kinds, *(only_here if scene.net == "old" else [])]:
         mark = marker()
         frame = FRAMES[what](scene, "near", "far", mark)
         assert "far" in scene.got("near", frame, mark), what
     mark = marker()
     assert "guarded" in scene.got("friend", FRAMES["a datagram"](scene, "friend", "guarded", mark), mark)
+    for what in ("an IPv6 datagram", "an IPv6 datagram by link-local addresses", "an IPv6 SYN"):
+        mark = marker()
+        assert "guarded" in scene.got("friend", FRAMES[what](scene, "friend", "guarded", mark), mark), what
+    for sender, receiver in (("near", "four"), ("four", "far")):
+        mark = marker()
+        assert receiver in scene.got(sender, FRAMES["a datagram"](scene, sender, receiver, mark), mark)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from netctl.compile.policies_peers import Directory
 from netctl.compile.policies_verdict import Packet, verdict
 from netctl.intent import loads
 from netctl.model import Intent
+from netctl.model.intent import Port
 from tests.live.conftest import Lab, netctl, private_lab
 from tests.property.policy_sets import ADDRESS_GROUPS, SERVICE_GROUPS, categories, policy_sets
 
@@ -23,14 +24,16 @@ CASES = int(os.environ.get("NETCTL_POLICY_SETS", "20"))
 """How many random sets of policies are tried on packets."""
 
 SUBNETS: dict[str, Any] = {
-    "lan": {"type": "vlan", "vlan": 10, "cidr": "10.10.0.0/24"},
-    "old": {"type": "vlan-basic", "vlan": 20, "cidr": "10.20.0.0/24"},
-    "red": {"type": "overlay", "vpc": "v1", "cidr": "192.168.1.0/24"},
+    "lan": {"type": "vlan", "vlan": 10, "cidr": "10.10.0.0/24", "cidr6": "2001:db8:10::/64"},
+    "old": {"type": "vlan-basic", "vlan": 20, "cidr": "10.20.0.0/24", "cidr6": "2001:db8:20::/64"},
+    "red": {"type": "overlay", "vpc": "v1", "cidr": "192.168.1.0/24", "cidr6": "2001:db8:1::/64"},
+    "six": {"type": "overlay", "vpc": "v1", "cidr6": "2001:db8:2::/64"},
     "green": {"type": "overlay", "vpc": "v1", "cidr": "192.168.2.0/24"},
     "blue": {"type": "overlay", "vpc": "v2", "cidr": "192.168.1.0/24"},
 }
-VMS = {"lan": 4, "old": 4, "red": 3, "green": 2, "blue": 2}
+VMS = {"lan": 4, "old": 4, "red": 3, "green": 2, "six": 2, "blue": 2}
 PEERS = ("any", "some", "lan", "old", "red", "v1", "10.0.0.0/8", "192.168.1.0/24", "10.10.0.3")
+PEERS += ("2001:db8:10::/64", "six", "fe80::/10")
 PACKETS: tuple[tuple[str, int | None], ...] = (
     ("tcp", 8080),
     ("tcp", 443),
@@ -38,7 +41,9 @@ PACKETS: tuple[tuple[str, int | None], ...] = (
     ("udp", 5001),
     ("icmp", None),
 )
-ECHO_REQUEST = 8
+ECHO_REQUEST = {4: 8, 6: 128}
+
+Address = IPv4Address | IPv6Address
 
 ARP = "known"
 """Checks with this in their name come first: switches that know the receiver flood nothing."""
@@ -82,18 +87,29 @@ def checks(intent: Intent) -> Iterator[dict[str, Any]]:
             ends = {"from": sender.name, "to": receiver.name}
             if sender.subnet == receiver.subnet == "old":
                 yield {"name": f"{ARP} {sender.name} {receiver.name}", "protocol": "arp", **ends}
-            for protocol, port in PACKETS:
-                number = ECHO_REQUEST if protocol == "icmp" else port
-                source, target = sender.ip or IPv4Address(0), receiver.ip or IPv4Address(0)
-                packet = Packet(sender.name, receiver.name, source, target, protocol, number)
-                decided = verdict(intent, packet, there)
-                check = {
-                    "name": f"{sender.name} {receiver.name} {protocol} {port} {decided.path}",
-                    **ends,
-                    "protocol": protocol,
-                    "expect": WORDS[decided.outcome],
-                }
-                yield check if port is None else {**check, "port": port}
+            both = [(one, other) for one in sender.addresses for other in receiver.addresses]
+            for source, target in both:
+                if source.version == target.version:
+                    yield from by_the_oracle(intent, there, sender, receiver, source, target)
+
+
+def by_the_oracle(
+    intent: Intent, there: Directory, sender: Port, receiver: Port, source: Address, target: Address
+) -> Iterator[dict[str, Any]]:
+    """A check for each kind of packet from one address to another."""
+    for word, port in PACKETS:
+        protocol = "icmp6" if word == "icmp" and source.version == 6 else word
+        number = ECHO_REQUEST[source.version] if port is None else port
+        packet = Packet(sender.name, receiver.name, source, target, protocol, number)
+        decided = verdict(intent, packet, there)
+        check = {
+            "name": f"{sender.name} {receiver.name} {protocol} {port} IPv{source.version} {decided.path}",
+            "from": sender.name,
+            "to": str(target),
+            "protocol": protocol,
+            "expect": WORDS[decided.outcome],
+        }
+        yield check if port is None else {**check, "port": port}
 
 
 @pytest.fixture(scope="module")
