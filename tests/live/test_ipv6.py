@@ -378,3 +378,52 @@ def test_a_lost_address_is_noticed_and_mended(six: Lab, intent: dict[str, Any]) 
     checks(
         six, intent, [{"from": "web2", "to": "web1", "protocol": "icmp6"}, {"from": "bare3", "to": "bare1"}]
     )
+
+
+POLICIES: dict[str, Any] = {
+    "db": {
+        "type": "application",
+        "secured": {"Tier": "db"},
+        "inbound": [
+            {"from": {"Tier": "web"}, "services": ["tcp/5432", "udp/53", "icmp6"]},
+            {"from": "any", "services": ["udp/7"], "action": "reject"},
+        ],
+    },
+    "four": {
+        "type": "application",
+        "secured": {"Tier": "four"},
+        "inbound": [{"from": "0.0.0.0/0"}, {"from": "2001:db8:10::/64", "services": ["tcp/443"]}],
+    },
+}
+TIERS = {"web": ("lan1", "old1", "web1"), "db": ("lan2", "old2", "db2"), "four": ("lan3",)}
+OTHERS = ("db3/1", "old3", "db1")
+"""Of each network one that no policy names."""
+
+
+def test_policies_mean_ipv6_too(six: Lab, intent: dict[str, Any]) -> None:
+    policed = {**deepcopy(intent), "policies": POLICIES}
+    for tier, names in TIERS.items():
+        for name in names:
+            policed["vms"][name]["categories"] = {"Tier": tier}
+    to6 = {name: nic["ip6"] for name, nic in status(six).items()}
+    wanted: list[dict[str, Any]] = []
+
+    def state(one: str, other: str, expect: str, **what: Any) -> None:
+        target = to6[other if "/" in other else f"{other}/0"]
+        wanted.append({"from": one, "to": target, "expect": expect, **what})
+
+    for web, db, another in zip(TIERS["web"], TIERS["db"], OTHERS, strict=True):
+        state(web, db, "delivered", protocol="icmp6")
+        state(web, db, "delivered", protocol="tcp", port=5432, size=20000)
+        state(web, db, "delivered", protocol="udp", port=53, size=5000)  # in fragments
+        state(web, db, "dropped", protocol="tcp", port=80)
+        state(another, db, "dropped", protocol="icmp6")
+        state(another, db, "dropped", protocol="tcp", port=5432)
+        state(another, db, "rejected", protocol="udp", port=7)
+        state(db, another, "delivered", protocol="icmp6")
+    state("old1", "old2", "delivered", protocol="icmp6", size=5000)
+    state("lan1", "lan3", "delivered", protocol="tcp", port=443)
+    state("lan1", "lan3", "dropped", protocol="tcp", port=80)
+    wanted.append({"from": "lan1", "to": "lan3", "protocol": "tcp", "port": 80, "expect": "delivered"})
+    six.apply({**policed, "checks": wanted})
+    netctl("test", six.file, "--lab", six.name)
