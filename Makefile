@@ -10,6 +10,8 @@ BINDIR ?= /usr/local/bin
 # Namespaces, links and OVS need root; a user who is not root gets there with sudo.
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo "sudo --preserve-env=NETCTL_ENGINE,NETCTL_ENGINE_DIR")
 PYTEST_ARGS ?=
+# Files of tests run side by side, each test in labs of its own; a file stays together, as its tests may share a lab.
+SIDE_BY_SIDE ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: help setup install uninstall demo test test-pure test-live lint bench soak docs clean
 
@@ -30,13 +32,13 @@ demo: setup  ## bring up the flagship lab, run its checks, show what was sent an
 	@$(ROOT) scripts/demo
 
 test: setup lint  ## everything: lint, unit, golden, property and live tests
-	$(ROOT) $(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
+	$(ROOT) $(BIN)/python -m pytest -m "not soak" $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 test-pure: setup  ## the tests that need no root
 	$(BIN)/python -m pytest tests/unit tests/golden tests/property $(PYTEST_ARGS)
 
 test-live: setup  ## the tests on real namespaces, OVS and OVN
-	$(ROOT) $(BIN)/python -m pytest -m "not soak" tests/live $(PYTEST_ARGS)
+	$(ROOT) $(BIN)/python -m pytest -m "not soak" tests/live $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 lint: setup  ## ruff, mypy --strict, and the one-way rule of the packages
 	@echo "ruff" >&2;         $(BIN)/ruff check --quiet .
