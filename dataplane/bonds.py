@@ -17,8 +17,14 @@ HASHES = 256
 """Hashes of a bond: each belongs to one member (BOND_BUCKETS, ofproto/bond.c)."""
 
 
-SPREAD_LIMIT = 30.0
-"""Seconds within which ovs-vswitchd must have dealt out the hashes of a bond."""
+WRITE_LIMIT = 30.0
+"""Seconds within which ovs-vswitchd must have taken a change of its configuration."""
+
+ASKING = 4.0
+"""Seconds that LACP asks for, once a second, when a link comes up: three, and one for the last answer.
+
+Who is not answered by then gives its partner up and asks every 30 s, and a passive host never asks.
+"""
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,26 @@ def spread(runner: Runner, node: str, bridge: str, name: str) -> None:
         port = ("Port", name, "other_config")
         change = (("set", *port[:2], f"{port[2]}:bond-hash-basis=1"), ("remove", *port, "bond-hash-basis"))
         for words in change:
-            tools.run(runner, node, "ovs-vsctl", *words, limit=SPREAD_LIMIT)
+            tools.run(runner, node, "ovs-vsctl", *words, limit=WRITE_LIMIT)
+
+
+def ask_again(runner: Runner, node: str, device: str) -> None:
+    """Have LACP of one device ask for its partner as if its link had just come up.
+
+    On a busy machine the questions of both sides may have been lost while the other had not yet seen its
+    carrier. OVS asks when the settings of a member change, so its priority is changed, and changed back.
+    """
+    settings = ("Interface", device, "other_config")
+    tools.run(
+        runner,
+        node,
+        "ovs-vsctl",
+        "set",
+        *settings[:2],
+        f"{settings[2]}:lacp-port-priority=1",
+        limit=WRITE_LIMIT,
+    )
+    tools.run(runner, node, "ovs-vsctl", "remove", *settings, "lacp-port-priority", limit=WRITE_LIMIT)
 
 
 def hashes(runner: Runner, node: str, sources: list[tuple[str, int]]) -> list[int]:

@@ -38,7 +38,7 @@ from dataplane import (
 from dataplane.bonds import Bond, bond
 from dataplane.daemons import Daemon, Runner
 from dataplane.engine import Engine
-from dataplane.inventory import CENTRAL, KIND_WORDS, Device, Inventory, Link, Node
+from dataplane.inventory import CENTRAL, KIND_WORDS, Device, End, Inventory, Link, Node
 from dataplane.processes import Process
 from dataplane.stack import Seen, Snapshot
 from netctl.errors import ChangeError, ConflictError
@@ -62,8 +62,8 @@ _BGP = {daemons.ZEBRA.role, daemons.BGPD.role, daemons.FEED.role}
 NEIGHBOUR_AGE = 3600
 """Seconds that a tunnel's neighbour is remembered without traffic: the most that OVS takes (default: 900)."""
 
-MEMBER_LIMIT = 5.0
-"""Seconds that a bond may take to use an uplink with carrier again; LACP takes three of them at most."""
+MEMBER_LIMIT = 20.0
+"""Seconds that a bond may take to use an uplink with carrier again. One or two are usual."""
 
 ROOM_OF_NODE = 128 << 10
 """Octets on disk for a node's databases and logs; 60 to 90 KiB are used when a lab has just come up."""
@@ -465,16 +465,38 @@ class Rack:
             )
 
     def _await_members(self, node: Node, name: str) -> None:
-        deadline = time.monotonic() + MEMBER_LIMIT
-        while time.monotonic() < deadline:
+        """Wait until a bond uses all of its uplinks that have carrier and a living switch.
+
+        LACP that both sides have given up is begun again.
+        """
+        began = asked = time.monotonic()
+        while (now := time.monotonic()) < began + MEMBER_LIMIT:
             state = bond(self.runner, node.name, name)
             seen = netns.inside(self.inventory.namespace(node.name), stack.snapshot).devices
-            if state is None or all(
-                enabled or not (member in seen and seen[member].carrier)
-                for member, enabled in state.members.items()
-            ):
+            left = [
+                (uplink, far)
+                for uplink, enabled in (state.members if state else {}).items()
+                if not enabled and uplink in seen and seen[uplink].carrier
+                for far in self._far_ends(node.name, uplink)
+            ]
+            if state is None or not left:
                 return
+            if state.lacp != "off" and now > asked + bonds.ASKING:
+                for uplink, far in left:
+                    bonds.ask_again(self.runner, node.name, uplink)
+                    bonds.ask_again(self.runner, far.node, far.device.name)
+                asked = now
             time.sleep(0.02)
+
+    def _far_ends(self, node: str, device: str) -> list[End]:
+        """The other end of a link, unless its switch is stopped on purpose."""
+        ends = [(link.a, link.b) for link in self.inventory.links]
+        return [
+            far
+            for near, far in ends + [(b, a) for a, b in ends]
+            if (near.node, near.device.name) == (node, device)
+            and not self.inventory.nodes[far.node].stopped & _SWITCHING
+        ]
 
     def _stop(self, observed: Observed) -> None:
         """End the daemons that are not to run."""
