@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
+from ipaddress import IPv4Interface
 from typing import Any
 
 from pyroute2 import IPRoute
@@ -359,12 +360,35 @@ class Rack:
             guest, device = link.b.node, link.b.device
             if link.a.node not in slb or self.inventory.nodes[guest].kind != "vm":
                 continue
-            address = self.inventory.nodes[guest].addresses.get(device.name)
-            if address is not None and device.mac is not None and device.up and link.a.device.up:
-                netns.inside(
-                    self.inventory.namespace(guest),
-                    partial(announce.announce, device.name, device.mac, address.ip),
-                )
+            self._announce_end(link, self.inventory.nodes[guest].addresses.get(device.name))
+
+    def _announce_end(self, link: Link, address: IPv4Interface | None) -> None:
+        guest, device = link.b.node, link.b.device
+        if address is not None and device.mac is not None and device.up and link.a.device.up:
+            netns.inside(
+                self.inventory.namespace(guest),
+                partial(announce.announce, device.name, device.mac, address.ip),
+            )
+
+    def introduce(self, observed: Observed) -> None:
+        """Have guests of a lab that was there announce the addresses that are new, as stacks do that boot.
+
+        Who knows such an address as somebody else's, who is gone, would go on sending there.
+        """
+        vms = {node.name for node in self.inventory.of_kind("vm")}
+        if not vms & observed.snapshots.keys():
+            return
+        for link in self.inventory.links:
+            guest, device = link.b.node, link.b.device
+            if guest not in vms or self.inventory.nodes[link.a.node].stopped & _SWITCHING:
+                continue
+            node, seen = self.inventory.nodes[guest], observed.snapshots.get(guest, Snapshot())
+            lease = node.leases.get(device.name)
+            address = lease.address if lease else node.addresses.get(device.name)
+            before = seen.devices.get(device.name)
+            known = before is not None and before.mac == device.mac
+            if not known or address not in seen.addresses.get(device.name, ()):
+                self._announce_end(link, address)
 
     def greet(self) -> None:
         """Have each bare machine ask for the MAC addresses of the VPCs beside it: so both know each other.

@@ -416,6 +416,8 @@ def _change(rack: Rack, intent: Intent, desired: State, target: Record, progress
             end_retranslated(rack, intent)
         rack.warm(observed, changed=bool(changes))
         rack.ask_for_addresses(observed)
+        if changes:
+            rack.introduce(observed)
         if changes and not target.faults:
             rack.greet()
             reconcile.wait_neighbours(intent, databases, NEIGHBOUR_LIMIT)

@@ -197,6 +197,25 @@ def test_who_loses_a_floating_ip_leaves_as_it_no_more_nor_in_what_goes_on(
     assert source() == "203.0.113.60"
 
 
+def test_an_address_that_is_used_anew_is_its_new_owners_at_once(red: Lab, vpc: dict[str, Any]) -> None:
+    """Neighbours know it by the MAC address of the VM that is gone; and its floating IP goes along."""
+    red.run("web2", "ping", "-c1", "-W2", "192.168.1.11")
+    anew = deepcopy(vpc)
+    del anew["vms"]["web1"]
+    anew["vms"]["heir"] = {"host": "hv3", "nics": [{"subnet": "red-web", "ip": "192.168.1.11"}]}
+    anew["vpcs"]["red"]["floating_ips"]["203.0.113.60"] = "heir"
+    anew["vpcs"]["red"]["load_balancers"] = {}
+    anew["checks"] = [
+        {"from": "server", "to": "203.0.113.60", "protocol": "tcp", "port": 22},
+        {"from": "heir", "to": "server", "snat": "203.0.113.60", "via": ["tor1"]},
+    ]
+    red.apply(anew)
+    red.run("web2", "ping", "-c1", "-W1", "192.168.1.11")
+    netctl("test", red.file, "--lab", red.name)
+    red.apply(vpc)
+    red.run("web2", "ping", "-c1", "-W1", "192.168.1.11")
+
+
 def test_a_reroute_goes_before_the_route_table(red: Lab, vpc: dict[str, Any]) -> None:
     """db1 reaches web1 by way of web3, which forwards; and an address that nothing else leads to."""
     by_web3 = deepcopy(vpc)
