@@ -12,7 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from netctl.cli.hits import Entry
-from netctl.cli.policy import _whole, suggestion
+from netctl.cli.suggestion import suggestion, whole
 from netctl.compile.policies_peers import Directory
 from netctl.compile.policies_rules import Direction, Rule, ordered_rules
 from netctl.compile.policies_spans import prefixes, without
@@ -167,7 +167,7 @@ def test_what_is_suggested_allows_what_was_seen(file: str) -> None:
         ]
         definition = intent.file.policies[name]
         added = suggestion(intent, definition, [hit for _, hit in seen])
-        enforced = {**alone["policies"][name], **_whole(definition, added), "mode": "enforce"}
+        enforced = {**alone["policies"][name], **whole(definition, added), "mode": "enforce"}
         changed = loads(
             yaml.safe_dump({**data, "policies": {name: enforced}}), "lab.yaml", supported_only=False
         )

@@ -10,8 +10,9 @@ import pytest
 
 from netctl.cli.app import run
 from netctl.cli.hits import Entry
-from netctl.cli.policy import suggestion
+from netctl.cli.suggestion import suggestion, whole
 from netctl.intent import load
+from netctl.model.policy import IntraServices
 
 FILE = Path(__file__).parents[3] / "topologies/microseg.yaml"
 
@@ -68,7 +69,7 @@ def test_bad_questions(capsys: pytest.CaptureFixture[str], words: tuple[str, ...
     assert message in said(capsys, *words, code=2)
 
 
-def entry(direction: str, source: str, target: str, protocol: str, number: int, **more: Any) -> Entry:
+def entry(direction: str, source: str, target: str, protocol: str, number: int | None, **more: Any) -> Entry:
     return Entry(
         time=0.0,
         host="hv1",
@@ -106,3 +107,22 @@ def test_what_is_suggested() -> None:
         "intra_group": {"services": ["tcp/7"]},
     }
     assert suggestion(intent, policy, []) == {}
+
+
+def test_what_is_suggested_takes_the_place_of_what_is_there() -> None:
+    """Whole keys, and every service where a protocol is none that services know."""
+    intent = load(FILE)
+    policy = intent.file.policies["app"]
+    found = [entry("inbound", "dev-vlan/0", "app-vlan/0", "protocol 47", None)]
+    added = suggestion(intent, policy, found)
+    assert added == {"inbound": [{"from": {"Env": "dev", "Tier": "web"}}]}
+    assert whole(policy, added) == {
+        "inbound": [
+            {"from": {"Tier": "web"}, "services": ["app-port"]},
+            {"from": {"Tier": "ops"}, "services": ["icmp"]},
+            {"from": {"Env": "dev", "Tier": "web"}},
+        ]
+    }
+    shared = policy.model_copy(update={"intra_group": IntraServices(services=["tcp/1"])})
+    inside = [entry("inbound", "app-vlan/0", "app-vlan/0", "tcp", 2, rule="intra_group")]
+    assert suggestion(intent, shared, inside) == {"intra_group": {"services": ["tcp/1", "tcp/2"]}}
