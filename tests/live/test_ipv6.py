@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from copy import deepcopy
 from ipaddress import IPv6Address, IPv6Network
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.live.conftest import Lab, Ping, netctl, private_lab
+from tests.live.conftest import NETCTL, Lab, Ping, netctl, private_lab
 from tests.live.frames import Wires, marker, wires
 
 pytestmark = pytest.mark.live
@@ -239,6 +243,51 @@ def test_names(six: Lab, nics: dict[str, dict[str, Any]]) -> None:
     assert nics["web2/0"]["ip6"] in said
     said = netctl("exec", "web1", "--lab", six.name, "--", "getent", "ahostsv4", "web2.red.example").out
     assert nics["web2/0"]["ip"] in said
+
+
+PACKET_TESTS = """
+import pytest
+from scapy.all import ICMPv6EchoRequest, IPv6, UDP
+
+pytestmark = pytest.mark.lab("lab.yaml")
+
+def udp(to, **fields):
+    return IPv6(dst=to, **fields) / UDP(sport=4000, dport=5000) / b"hello"
+
+@pytest.mark.parametrize(("one", "other"), [("lan1", "lan2"), ("old1", "old2"), ("bare1", "bare3")])
+def test_on_one_link(lab, one, other):
+    sent = lab.vm(one).send(udp(lab.vm(other).ip6))
+    got = lab.vm(other).expect(sent)
+    assert got[IPv6].src == lab.vm(one).ip6 and got.dst == lab.vm(other).mac
+    lab.verify_no_other_packets()
+
+def test_a_router_counts_hops(lab):
+    web1, db2 = lab.vm("web1"), lab.vm("db2")
+    web1.send(udp(db2.ip6, hlim=9))
+    db2.expect(IPv6(src=web1.ip6, hlim=8) / UDP(dport=5000) / b"hello")
+    web1.send(IPv6(dst=lab.vm("small1").ip6) / ICMPv6EchoRequest(data=b"ping"))
+    lab.vm("small1").expect(IPv6(src=web1.ip6) / ICMPv6EchoRequest())
+
+def test_a_vpc_is_closed(lab):
+    blue1, web1 = lab.vm("blue1"), lab.vm("web1")
+    blue1.send(udp("2001:db8:3::1"))
+    web1.expect_nothing()
+"""
+
+
+def test_packet_tests(six: Lab, intent: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(PACKET_TESTS.replace("lab.yaml", str(six.write(intent))))
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers -p no:cacheprovider\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--tb=short"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "NETCTL": NETCTL},
+    )
+    assert done.returncode == 0 and "5 passed" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def follow(nics: Nics, sent: Sent, receiver: Place) -> str:
 
 
 def _lost(nics: Nics, sent: Sent, receiver: Place, sightings: Iterable[Sighting]) -> str:
-    target = Target(receiver.name, receiver.ip or IPv4Address(0), {receiver: None})
+    target = Target(receiver.name, receiver.ip or receiver.ip6 or IPv4Address(0), {receiver: None})
     flight = Flight(0, nics.places[sent.place.name], target, left=[sent.time], waypoints=list(sightings))
     return lost.where(nics.intent, flight)
 

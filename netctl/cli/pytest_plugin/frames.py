@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import errno
 import itertools
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+import socket
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from dataplane import netns
-from dataplane.checks.places import Place
+from dataplane.checks.places import Address, Place
 from netctl.cli.pytest_plugin.nics import Nics
 from netctl.errors import InputError
 
@@ -50,11 +51,15 @@ def build(nics: Nics, place: Place, packet: Any, vlan: int | None) -> tuple[Any,
             "Begin with IP(dst=...)/..., or with Ether(dst=...)/...",
         )
     sent = _single(packet).copy()
-    inner = sent.getlayer(IP)
+    inner = sent.getlayer(IP) or sent.getlayer(IPv6)
     if inner is not None and "src" not in inner.fields:
-        if place.ip is None:
-            raise InputError(f"{place.name} has no address to send from", "Write it: IP(src=..., dst=...).")
-        inner.src = str(place.ip)
+        own = place.address(6 if isinstance(inner, IPv6) else 4)
+        if own is None:
+            raise InputError(
+                f"{place.name} has no address to send from",
+                f"Write it: {type(inner).__name__}(src=..., dst=...).",
+            )
+        inner.src = str(own)
     frame = sent if isinstance(sent, Ether) else Ether() / sent.copy()
     tag = frame.getlayer(Dot1Q)
     if "src" not in frame.fields:
@@ -89,20 +94,24 @@ def _target(nics: Nics, place: Place, frame: Any, vlan: int | None) -> str:
     arp, ip = frame.getlayer(ARP), frame.getlayer(IP)
     if arp is not None:
         return str(arp.hwdst) if arp.op == 2 and "hwdst" in arp.fields else _BROADCAST
-    if ip is None:
-        group = IPv6Address(frame[IPv6].dst) if IPv6 in frame else None
-        if group is not None and group.is_multicast:  # RFC 2464, 7
-            return "33:33:" + group.packed[-4:].hex(":")
+    six = frame.getlayer(IPv6)
+    if ip is None and six is None:
         raise InputError("nobody can tell the MAC address that this is to go to", _WITH_ETHERNET)
-    try:
-        address = IPv4Address(ip.dst)
-    except AddressValueError:
-        raise InputError(f"IP.dst is {ip.dst!r}, which is no IPv4 address", "Write one.") from None
-    if address == IPv4Address("255.255.255.255") or (place.network and address == place.network[-1]):
-        return _BROADCAST
-    if address.is_multicast:  # RFC 1112, 6.4
-        return "01:00:5e:" + (int(address) & 0x7FFFFF).to_bytes(3).hex(":")
-    own = IPv4Address(ip.src)
+    address: Address
+    own: Address
+    if ip is None:
+        address, own = IPv6Address(six.dst), IPv6Address(six.src)
+        if address.is_multicast:  # RFC 2464, 7
+            return "33:33:" + address.packed[-4:].hex(":")
+    else:
+        try:
+            address, own = IPv4Address(ip.dst), IPv4Address(ip.src)
+        except AddressValueError:
+            raise InputError(f"IP.dst is {ip.dst!r}, which is no IPv4 address", "Write one.") from None
+        if address == IPv4Address("255.255.255.255") or (place.network and address == place.network[-1]):
+            return _BROADCAST
+        if address.is_multicast:  # RFC 1112, 6.4
+            return "01:00:5e:" + (int(address) & 0x7FFFFF).to_bytes(3).hex(":")
     hop = address if vlan is not None else _next_hop(nics.lab, place, address)
     found = nics.neighbor(place, hop, own, vlan)
     if found is None:
@@ -114,21 +123,24 @@ def _target(nics: Nics, place: Place, frame: Any, vlan: int | None) -> str:
     return found.hex(":")
 
 
-def _next_hop(lab: str, place: Place, address: IPv4Address) -> IPv4Address:
+def _next_hop(lab: str, place: Place, address: Address) -> Address:
     """What the guest's routing table says for this NIC (RTM_GETROUTE, rtnetlink(7))."""
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
-    def look() -> IPv4Address | None:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    network = place.prefix(address.version)
+
+    def look() -> Address | None:
         with IPRoute() as netlink:
             [index] = netlink.link_lookup(ifname=place.device)
-            [route] = netlink.route("get", dst=str(address), oif=index)
+            [route] = netlink.route("get", family=family, dst=str(address), oif=index)
             gateway = route.get_attr("RTA_GATEWAY")
             if gateway:
-                return IPv4Address(gateway)
+                return ip_address(gateway)
             # Asked for a device, the kernel takes all that it has no route for to be on its link.
-            if place.network is None or address not in place.network:
-                [route] = netlink.route("get", dst=str(address))
+            if network is None or address not in network:
+                [route] = netlink.route("get", family=family, dst=str(address))
                 if route.get_attr("RTA_OIF") != index or route.get_attr("RTA_GATEWAY"):
                     return None
             return address

@@ -77,6 +77,14 @@ class Nic:
         return str(address)
 
     @property
+    def ip6(self) -> str:
+        """Its IPv6 address. InputError when it has none."""
+        address = self._place.ip6
+        if address is None:
+            raise InputError(f"{self.name} has no IPv6 address", "Give its subnet a `cidr6:`.")
+        return str(address)
+
+    @property
     def mac(self) -> str:
         """Its MAC address."""
         return self._place.mac.hex(":")
@@ -97,8 +105,9 @@ class Nic:
 
         Args:
             packet: a scapy packet. Before IP comes the Ethernet header that the guest would make: the next
-                hop by its routing table, the MAC address by ARP. `IP.src` and `Ether.src` are the NIC's own
-                unless they are written. Or the octets of a whole frame, which are sent as they are.
+                hop by its routing table, the MAC address by ARP (IPv6: as a neighbour). `IP.src` and
+                `Ether.src` are the NIC's own unless they are written. Or the octets of a whole frame, which
+                are sent as they are.
             vlan: with the tag of this VLAN around it; then the next hop is `IP.dst` itself.
 
         Returns:

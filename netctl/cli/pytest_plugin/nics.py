@@ -17,7 +17,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
 
 from dataplane import netns
 from dataplane.capture.filters import kernel_program
@@ -25,8 +24,8 @@ from dataplane.capture.observe import with_tag
 from dataplane.checks import packets
 from dataplane.checks.fence import Fence
 from dataplane.checks.loop import READ, Loop
-from dataplane.checks.packets import ETH_ARP, RUN_LENGTH
-from dataplane.checks.places import Place, places
+from dataplane.checks.packets import ETH_ARP, ETH_IPV6, RUN_LENGTH
+from dataplane.checks.places import Address, Place, places
 from dataplane.checks.session import HOLD, MOST, require
 from dataplane.checks.sockets import Sockets, lost
 from dataplane.checks.watch import Watch
@@ -199,6 +198,10 @@ class Nics:
     def _note(self, place: Place, stamp: int, frame: bytes) -> None:
         kind, tags, body = inside(frame)
         operation, source, _ = _arp(body) if kind == ETH_ARP else (0, 0, 0)
+        if kind == ETH_IPV6:
+            told = packets.read_ipv6(body, self._run)
+            if told and told.kind is packets.Kind.ARP_REPLY:
+                self._neighbors[place.name, tags[0] if tags else None, told.source] = told.payload
         marked = self._run in frame  # a fence, or a question of ours that OVN has turned into the answer
         if operation == _ARP_REPLY:
             self._neighbors[place.name, tags[0] if tags else None, source] = body[8:14]
@@ -219,16 +222,15 @@ class Nics:
         self._by_test.add(mark)
         self.sent.append(Sent(place, now, frame, mark))
 
-    def neighbor(
-        self, place: Place, address: IPv4Address, own: IPv4Address, vlan: int | None
-    ) -> bytes | None:
-        """The MAC address of a neighbour, asked on the wire with ARP; None when nobody answers."""
+    def neighbor(self, place: Place, address: Address, own: Address, vlan: int | None) -> bytes | None:
+        """The MAC address of a neighbour, asked on the wire (of IPv4 with ARP); None when nobody answers."""
         key = (place.name, vlan, int(address))
         for _ in range(ARP_TRIES):
             if key in self._neighbors:
                 break
-            question = packets.arp_request(self._run, next(self._numbers), place.mac, own, address, vlan)
-            self._asked[place.name, int(address)] += 1
+            question = packets.question(self._run, next(self._numbers), place.mac, own, address, vlan)
+            if address.version == 4:
+                self._asked[place.name, int(address)] += 1
             self._nodes[place.node].socket.sendto(question, (place.device, 0))
             self.wait(lambda: key in self._neighbors, ARP_LIMIT)
         return self._neighbors.get(key)
@@ -337,9 +339,17 @@ class Nics:
         if target[0] & 1 or any(place.mac == target for place in self.places.values()):
             return False
         kind, _, body = inside(sent.frame)
-        if kind != packets.ETH_IPV4 or len(body) < 20:
+        if kind == packets.ETH_IPV4 and len(body) >= 20:
+            receiver = body[16:20]
+        elif kind == ETH_IPV6 and len(body) >= packets.IPV6_HEADER:
+            receiver = body[24:40]
+        else:
             return False
-        owners = [place for place in self.places.values() if place.ip and place.ip.packed == body[16:20]]
+        owners = [
+            place
+            for place in self.places.values()
+            if any(one is not None and one.packed == receiver for one in (place.ip, place.ip6))
+        ]
         return not any(place.vpc is not None and place.vpc == sent.place.vpc for place in owners)
 
 
