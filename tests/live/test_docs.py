@@ -25,13 +25,13 @@ import pytest
 from tests.live.conftest import NETCTL, TOPOLOGIES, Lab, private_lab
 from tests.unit.test_docs import ROOT, blocks, transcript
 
-LAB = re.compile(r"\b(?:first-lab|dual-stack)\b(?!\.yaml)")
+LAB = re.compile(r"\b(?:first-lab|dual-stack|bond-modes)\b(?!\.yaml)")
 
 # On its page it is the only lab; here others may run, so it must be said which one is meant.
 PRELUDE = """
 netctl() {
     case "$1" in
-    ping | exec | export | trace) command netctl "$1" --lab LAB "${@:2}" ;;
+    ping | exec | export | trace | bond | fail | heal) command netctl "$1" --lab LAB "${@:2}" ;;
     *) command netctl "$@" ;;
     esac
 }
@@ -69,6 +69,10 @@ def test_page(docs_lab: Lab, tmp_path: Path, page: str, topology: str) -> None:
     text = (TOPOLOGIES / f"{topology}.yaml").read_text()
     (tmp_path / "topologies" / f"{topology}.yaml").write_text(LAB.sub(docs_lab.name, text))
     follow(ROOT / "docs" / page, docs_lab.name, tmp_path)
+
+
+def test_bonds(docs_lab: Lab, tmp_path: Path) -> None:
+    follow(ROOT / "docs" / "bonds.md", docs_lab.name, tmp_path)
 
 
 def test_the_failure_that_the_readme_shows(tmp_path: Path) -> None:
