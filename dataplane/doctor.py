@@ -32,6 +32,8 @@ RUN_WANTED = 64 << 20
 
 MODULES = ("openvswitch", "bonding", "geneve", "vxlan", "8021q", "vrf", "sch_netem", "nf_conntrack")
 OPTIONAL_TOOLS = {
+    "dnsmasq": ("dnsmasq-base", "answer DHCP on VLAN basic subnets"),
+    "udhcpc": ("udhcpc", "ask for addresses by DHCP in VMs"),
     "tcpdump": ("tcpdump", "watch packets in a lab's namespaces"),
     "tshark": ("tshark", "read captures on the command line"),
     "dot": ("graphviz", "draw `netctl graph` as SVG"),
@@ -150,6 +152,16 @@ def _links() -> list[Finding]:
     for name, command in tries.items():
         why = _ask("unshare", "--net", "ip", *command)
         findings.append(Finding(name, why is None, why or "can be made", mends[name] if why else None))
+    vxlan = ("nc0", "type", "vxlan", "id", "1", "remote", "127.0.0.1", "dstport", "4789")
+    why = _ask("unshare", "--net", "ip", "link", "add", *vxlan)
+    findings.append(
+        Finding(
+            "VXLAN devices",
+            "warn" if why else True,
+            f"{why}: needed for VLAN basic subnets" if why else "can be made",
+            "modprobe vxlan" if why else None,
+        )
+    )
     return findings
 
 

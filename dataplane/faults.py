@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from dataplane import daemons
+from dataplane import daemons, dnsmasq
 from dataplane.inventory import End, Inventory, Link
 from netctl.model import Intent, bgp, devices
 from netctl.model.fault import Fault
+
+DNSMASQ = "dnsmasq"
+"""All DHCP servers of a host, as users call them."""
 
 
 def afflicted(inventory: Inventory, intent: Intent, faults: Iterable[Fault]) -> Inventory:
@@ -34,6 +37,9 @@ def afflicted(inventory: Inventory, intent: Intent, faults: Iterable[Fault]) -> 
             for name in powered(intent, fault.node):
                 roles = {daemon.role for daemon in (*daemons.of(inventory.nodes[name]), daemons.PUNT)}
                 stopped.setdefault(name, set()).update(roles)
+            stopped.setdefault(f"{fault.node}.cvm", set()).update(_servers(inventory, fault.node))
+        elif fault.kind == "daemon" and fault.part == DNSMASQ:
+            stopped.setdefault(f"{fault.node}.cvm", set()).update(_servers(inventory, fault.node))
         elif fault.kind == "daemon":
             stopped.setdefault(fault.node, set()).add(fault.part)
     nodes = {
@@ -52,6 +58,8 @@ def concerned(intent: Intent, faults: Iterable[Fault]) -> set[str]:
             found |= {node for node, _ in _ends(intent, fault)}
         else:
             found |= powered(intent, fault.node) if fault.kind == "host" else {fault.node}
+        if fault.kind == "host" or fault.part == DNSMASQ:
+            found.add(f"{fault.node}.cvm")
     return found
 
 
@@ -63,6 +71,11 @@ def powered(intent: Intent, host: str) -> set[str]:
 def stops_daemons(faults: Iterable[Fault]) -> bool:
     """Whether healing these starts daemons, so that the lab has to become ready again."""
     return any(fault.kind in ("host", "daemon") for fault in faults)
+
+
+def _servers(inventory: Inventory, host: str) -> set[str]:
+    """The roles of the DHCP servers in a host's CVM."""
+    return {dnsmasq.role(subnet) for subnet in inventory.nodes[f"{host}.cvm"].servers}
 
 
 def _ends(intent: Intent, fault: Fault) -> set[tuple[str, str]]:

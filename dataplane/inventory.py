@@ -9,13 +9,13 @@ name of the intent can have, so they never clash: `_central`, and `hv1.cvm` for 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 from typing import Literal
 
-from netctl.model import Hypervisor, Intent, basic, bgp, devices
-from netctl.model.subnet import Subnet
+from netctl.model import Hypervisor, Intent, addressing, basic, bgp, devices
+from netctl.model.subnet import LEASE_TIME, Subnet
 
 Kind = Literal["central", "host", "switch", "vm", "machine", "cvm", "speaker"]
 
@@ -25,8 +25,14 @@ DEFAULT = "0.0.0.0/0"
 
 GUEST_MTU = 1500
 
+TUNNEL_MTU = 2000
+"""Of the link that carries VXLAN to the CVM: room for what guests put into DHCP and ARP, and for VXLAN."""
+
 PEER_OVERHEAD = 8
 """Octets that a frame may be longer on the link of an MLAG pair: its own VLAN tag, and the pair's."""
+
+_ROUTER, _DNS, _DOMAIN, _MTU = 3, 6, 15, 26
+"""DHCP options (RFC 2132)."""
 
 # AHV's internal network between a host and its CVM; the same on every host, it never leaves it.
 HOST_INTERNAL = IPv4Interface("192.168.5.1/25")
@@ -59,11 +65,28 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What a guest's NIC must get by DHCP; `names`: this is the NIC whose DNS servers the guest asks."""
+    """What a guest's NIC must get by DHCP; `names`: this is the NIC whose DNS servers the guest asks.
 
-    address: IPv4Interface
+    `address` is None in unmanaged subnets: whether anybody answers there is not the lab's business.
+    """
+
+    address: IPv4Interface | None
     routes: tuple[Route, ...] = ()
     names: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A DHCP server in a CVM: the device that it serves, and its configuration (netctl.model.addressing).
+
+    `clients` are the addresses that it gives, by MAC address; `options` what it tells all of them, by number.
+    """
+
+    device: str
+    address: IPv4Interface
+    clients: Mapping[str, IPv4Address]
+    lease_time: int
+    options: Mapping[int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +146,8 @@ class Node:
     own DHCP clients must get, by device; `resolver` are the lines of its resolv.conf. `addresses6` are IPv6
     addresses by device, and whether the guest gives itself that address (SLAAC). `punted`: a host whose
     br.microseg hands packets to a daemon. `bgp`: a router, or a speaker of a gateway host. `forwards`: it
-    must pass on packets that are for others.
+    must pass on packets that are for others. `servers` are a CVM's DHCP servers, by subnet. `free` are a
+    guest's devices in unmanaged subnets: it gives them addresses itself, or none.
     """
 
     name: str
@@ -142,6 +166,19 @@ class Node:
     punted: bool = False
     bgp: Bgp | None = None
     forwards: bool = False
+    servers: Mapping[str, Server] = field(default_factory=dict)
+    free: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """A VXLAN device of a CVM; its name stands for all that the kernel does not let one change."""
+
+    node: str
+    device: Device
+    vni: int
+    udp_port: int
+    remote: IPv4Address
 
 
 @dataclass(frozen=True)
@@ -151,6 +188,7 @@ class Inventory:
     lab: str
     nodes: Mapping[str, Node]
     links: tuple[Link, ...]
+    tunnels: tuple[Tunnel, ...] = ()
 
     def namespace(self, node: str) -> str:
         """The network namespace of a node."""
@@ -175,10 +213,14 @@ def inventory(intent: Intent) -> Inventory:
         for name in intent.switches
     ]
     links = _switch_links(intent)
+    tunnels: list[Tunnel] = []
     for host in intent.hosts.values():
         addresses = {devices.CVM_BRIDGE: HOST_INTERNAL}
         if any(bridge.bridge == "br0" for bridge in host.bridges):
             addresses["br0"] = host.address
+        managed = bool(basic.bridges_of(intent, host))
+        if managed:
+            addresses[addressing.BRIDGE] = addressing.HOST_ADDRESS
         nodes.append(
             Node(
                 host.name,
@@ -191,8 +233,21 @@ def inventory(intent: Intent) -> Inventory:
                 punted=basic.punts(intent, host),
             )
         )
-        nodes.append(Node(f"{host.name}.cvm", "cvm", {"eth1": CVM_INTERNAL}))
         links += _host_links(host, intent.file.fabric.mtu)
+        cvm = Node(f"{host.name}.cvm", "cvm", {"eth1": CVM_INTERNAL})
+        if managed:
+            cvm = _managing(intent, host, cvm)
+            tunnels += _tunnels(intent, host, cvm.name)
+            links.append(
+                Link(
+                    End(host.name, Device(addressing.LINK, None, TUNNEL_MTU)),
+                    End(
+                        cvm.name,
+                        Device(addressing.CVM_DEVICE, addressing.CVM_MAC, TUNNEL_MTU, stack=True),
+                    ),
+                )
+            )
+        nodes.append(cvm)
     nodes += _vms(intent)
     for port in (*intent.ports, *intent.mirrors):
         links.append(
@@ -244,7 +299,10 @@ def inventory(intent: Intent) -> Inventory:
             )
         )
     return Inventory(
-        intent.name, {node.name: node for node in sorted(nodes, key=lambda n: n.name)}, tuple(links)
+        intent.name,
+        {node.name: node for node in sorted(nodes, key=lambda n: n.name)},
+        tuple(links),
+        tuple(tunnels),
     )
 
 
@@ -284,6 +342,54 @@ def _host_links(host: Hypervisor, mtu: int) -> list[Link]:
     return links
 
 
+def _managing(intent: Intent, host: Hypervisor, cvm: Node) -> Node:
+    """The CVM with the DHCP servers of the managed VLAN basic subnets that have NICs on its host."""
+    addresses, servers = dict(cvm.addresses), {}
+    addresses[addressing.CVM_DEVICE] = addressing.CVM_ADDRESS
+    for each in addressing.subnets_of(intent, host):
+        if each.server is None:
+            continue
+        device = addressing.tunnel_end(each.bridge, "dhcp", each.vlan)
+        addresses[device] = each.server
+        subnet = intent.file.subnets[each.subnet]
+        servers[each.subnet] = Server(
+            device,
+            each.server,
+            {port.mac: port.ip for port in each.ports if port.ip is not None},
+            subnet.lease_time or LEASE_TIME,
+            _options(subnet, intent.subnet_mtu(each.subnet)),
+        )
+    return replace(cvm, addresses=addresses, servers=servers)
+
+
+def _options(subnet: Subnet, mtu: int) -> dict[int, str]:
+    """What DHCP tells, by option (RFC 2132): the same as OVN does in other subnets (netctl.compile.dhcp)."""
+    options = {_MTU: str(mtu)}
+    if subnet.router is not None:
+        options[_ROUTER] = str(subnet.router)
+    if subnet.resolvers:
+        options[_DNS] = ",".join(map(str, subnet.resolvers))
+    if subnet.domain is not None:
+        options[_DOMAIN] = subnet.domain
+    return options
+
+
+def _tunnels(intent: Intent, host: Hypervisor, cvm: str) -> Iterator[Tunnel]:
+    """The ends of the host's VXLAN ports in its CVM: one a VLAN."""
+    for each in addressing.subnets_of(intent, host):
+        for purpose in addressing.PURPOSES:
+            if purpose == "dhcp" and each.server is None:
+                continue
+            name = addressing.tunnel_end(each.bridge, purpose, each.vlan)
+            yield Tunnel(
+                cvm,
+                Device(name, each.mac if purpose == "dhcp" else None, GUEST_MTU),
+                each.vlan,
+                addressing.udp_port(each.bridge, purpose),
+                addressing.HOST_ADDRESS.ip,
+            )
+
+
 def _vms(intent: Intent) -> list[Node]:
     addresses: dict[str, dict[str, IPv4Interface]] = {name: {} for name in intent.file.vms}
     routes: dict[str, list[Route]] = {name: [] for name in intent.file.vms}
@@ -291,6 +397,7 @@ def _vms(intent: Intent) -> list[Node]:
     resolvers: dict[str, tuple[str, ...]] = {}
     six: dict[str, dict[str, tuple[IPv6Interface, bool]]] = {name: {} for name in intent.file.vms}
     forwarding = {port.vm for port in intent.ports if intent.forwards(port)}
+    free: dict[str, set[str]] = {name: set() for name in intent.file.vms}
     for port in intent.ports:
         subnet = intent.file.subnets[port.subnet]
         resolver = _resolver(subnet)
@@ -301,6 +408,9 @@ def _vms(intent: Intent) -> list[Node]:
             address6 = IPv6Interface((port.ip6, subnet.cidr6.prefixlen))
             six[port.vm][port.guest_device] = (address6, subnet.router6 is not None)
         if port.ip is None:
+            free[port.vm].add(port.guest_device)
+            if port.dhcp:
+                leases[port.vm][port.guest_device] = Lease(None)
             continue
         prefix = (port.network or IPv4Network(f"{port.ip}/32")).prefixlen
         address = IPv4Interface(f"{port.ip}/{prefix}")
@@ -321,6 +431,7 @@ def _vms(intent: Intent) -> list[Node]:
             resolver=resolvers.get(name, ()),
             addresses6=six[name],
             forwards=name in forwarding,
+            free=frozenset(free[name]),
         )
         for name, found in addresses.items()
     ]

@@ -60,11 +60,12 @@ def ask(lab: str, node: Node, running: Iterable[Process]) -> list[str]:
     late = []
     for device, lease in sorted(node.leases.items()):
         its = [process for process in running if role(device) in daemons.roles_of([process])]
-        if its and have.get(device) == frozenset({lease.address}):
+        if its and (lease.address is None or have.get(device) == frozenset({lease.address})):
             continue
         processes.end(process.pid for process in its)
         _start(lab, node.name, device, lease)
-        late.append(device)
+        if lease.address is not None:
+            late.append(device)
     deadline = time.monotonic() + LIMIT
     while late and time.monotonic() < deadline:
         have = netns.inside(namespace, stack.snapshot).addresses
@@ -98,7 +99,7 @@ def _start(lab: str, node: str, device: str, lease: Lease) -> None:
                 f"--pidfile={place / role(device)}.pid",
                 *("-i", device),
                 *("-s", str(SCRIPT)),
-                *("-t", str(_TRIES)),
+                *("-t", str(_TRIES if lease.address is not None else 1)),
                 *("-T", str(_PAUSE)),
                 *("-A", "2", "-b"),
                 *("-O", "mtu", "-O", "search"),

@@ -23,8 +23,8 @@ START_LIMIT = 60.0
 """Seconds that a daemon may take to say that it is ready; a busy CI machine is slow."""
 
 
-PIDFILES = (b"--pidfile", b"--pid_file")
-"""How daemons of OVS, BusyBox and FRR are told their pidfile."""
+PIDFILES = (b"--pidfile", b"--pid_file", b"--pid-file")
+"""How daemons of OVS, BusyBox, FRR and dnsmasq are told their pidfile."""
 
 
 @dataclass(frozen=True, slots=True)

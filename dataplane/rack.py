@@ -9,16 +9,18 @@ by the kernel: namespaces by the mark on `lo`, devices by their group, processes
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from dataplane import (
     announce,
@@ -27,6 +29,7 @@ from dataplane import (
     bonds,
     buffers,
     daemons,
+    dnsmasq,
     leases,
     netns,
     processes,
@@ -39,11 +42,11 @@ from dataplane import (
 from dataplane.bonds import Bond, bond
 from dataplane.daemons import Daemon, Runner
 from dataplane.engine import Engine
-from dataplane.inventory import CENTRAL, KIND_WORDS, Device, End, Inventory, Link, Node
+from dataplane.inventory import CENTRAL, KIND_WORDS, Device, End, Inventory, Link, Node, Tunnel
 from dataplane.processes import Process
 from dataplane.stack import Seen, Snapshot
-from netctl.errors import ChangeError, ConflictError
-from netctl.model import devices
+from netctl.errors import ChangeError, ConflictError, MachineError
+from netctl.model import addressing, devices
 from netctl.model.state import Endpoints, OpenFlow
 
 GROUP = 0x6E63
@@ -102,6 +105,8 @@ class Rack:
         for link in inventory.links:
             for end in (link.a, link.b):
                 self._devices[end.node].append(end.device)
+        for tunnel in inventory.tunnels:
+            self._devices[tunnel.node].append(tunnel.device)
 
     @property
     def lab(self) -> str:
@@ -156,6 +161,18 @@ class Rack:
         ]
         store.require_space(self.lab, ROOM_OF_NODE * (1 + len(fresh)))
 
+    def seen_addresses(self) -> dict[str, dict[tuple[str, str], set[IPv4Address]]]:
+        """The IPv4 addresses that each CVM has seen guests use, by its device and their MAC address.
+
+        The device is a VLAN's (netctl.model.addressing.tunnel_end). A CVM that is not there has seen none.
+        """
+        there = set(owned(self.lab))
+        return {
+            node.name: netns.inside(self.inventory.namespace(node.name), stack.neighbours)
+            for node in self.inventory.of_kind("cvm")
+            if node.name in there and any(tunnel.node == node.name for tunnel in self.inventory.tunnels)
+        }
+
     @property
     def silent(self) -> set[str]:
         """Nodes with a daemon that is stopped on purpose: nothing is to be expected of them."""
@@ -189,12 +206,23 @@ class Rack:
                 Change("-", node.name, f"daemon {role} runs") for role in sorted(node.stopped & alive)
             ]
             changes += [
+                Change("~", node.name, f"daemon {role} runs with another configuration")
+                if role in alive
+                else Change("+", node.name, f"daemon {role} is not running")
+                for role in map(dnsmasq.role, self._missing_servers(node, observed))
+            ]
+            changes += [
+                Change("-", node.name, f"daemon {role} runs") for role in self._unwanted_servers(node, alive)
+            ]
+            changes += [
                 Change("+", node.name, f"{device} has no DHCP client")
                 for device in leases.missing(node, observed.running.get(node.name, ()))
             ]
             changes += [Change("~", node.name, text) for text in self._layer3_difference(node, seen)]
         for link in self.inventory.links:
             changes += self._link_difference(link, observed)
+        for tunnel in self.inventory.tunnels:
+            changes += self._tunnel_difference(tunnel, observed)
         changes += [
             Change("-", node, f"device {device}") for node, device in self._unwanted_devices(observed)
         ]
@@ -241,6 +269,13 @@ class Rack:
             for process in observed.running.get(node.name, ())
             if daemons.PUNT.role in daemons.roles_of([process])
         )
+        processes.end(
+            pid
+            for node in self.inventory.of_kind("cvm")
+            for pid in dnsmasq.outdated(
+                self.lab, node, observed.running.get(node.name, ()), self._tunnel_ends(node, observed)
+            )
+        )
         progress("databases and switches")
         with _pool() as pool:
             # Central first: it takes longest, and everybody else waits for it in the end.
@@ -282,9 +317,14 @@ class Rack:
                     for node in hosts
                 ]
                 + [
-                    pool.submit(self._address_host, node)
-                    for node in hosts
-                    if "br0" in node.addresses and not node.stopped & _SWITCHING
+                    pool.submit(
+                        dnsmasq.start,
+                        self.lab,
+                        node,
+                        observed.running.get(node.name, ()),
+                        self._tunnel_ends(node, observed),
+                    )
+                    for node in self.inventory.of_kind("cvm")
                 ]
                 + [
                     pool.submit(
@@ -295,6 +335,7 @@ class Rack:
                     )
                     for node in speaking
                 ]
+                + [pool.submit(self._address_host, node) for node in hosts if not node.stopped & _SWITCHING]
             )
 
     def _prepare_bgp(self, observed: Observed) -> None:
@@ -548,6 +589,13 @@ class Rack:
             for link in missing:
                 self._make_link(link, observed, handles, netlink)
                 renewed |= {(link.a.node, link.a.device.name), (link.b.node, link.b.device.name)}
+        for tunnel in self.inventory.tunnels:
+            if not _there(tunnel, observed):
+                netns.inside(
+                    self.inventory.namespace(tunnel.node),
+                    lambda tunnel=tunnel: _make_tunnel(tunnel),  # type: ignore[misc]
+                )
+                renewed.add((tunnel.node, tunnel.device.name))
         for node in self.inventory.nodes.values():
             seen = observed.snapshots.get(node.name, Snapshot())
             work = [
@@ -567,6 +615,8 @@ class Rack:
     def _configure(self, node: Node, work: list[tuple[Device, Seen | None]]) -> None:
         if node.kind == "host":
             stack.answer_arp_where_asked()
+        elif node.kind == "cvm":
+            stack.learn_from_announcements()
         with stack.Stack() as here:
             for device, seen in work:
                 here.configure_device(device, seen)
@@ -574,10 +624,12 @@ class Rack:
                 stack.forward(True)
             if node.kind == "host":
                 here.make_bridge(devices.CVM_BRIDGE, devices.CVM_LINK)
-            here.configure_layer3(node.addresses, node.routes, self._managed(node), leave=node.leases)
+            left = {*node.leases, *node.free}
+            here.configure_layer3(node.addresses, node.routes, self._managed(node), leave=left)
 
     def _managed(self, node: Node) -> set[str]:
-        return ({device.name for device in self._devices[node.name]} | set(node.addresses)) - set(node.leases)
+        made = {device.name for device in self._devices[node.name]}
+        return (made | set(node.addresses)) - set(node.leases) - node.free
 
     def _layer3_difference(self, node: Node, seen: Snapshot) -> list[str]:
         """Addresses and routes that are not as they must be; devices that others made are none of ours."""
@@ -590,18 +642,22 @@ class Rack:
         known = set(node.routes)
         for device, lease in sorted(node.leases.items()):
             # What is missing the client has still to get: see `ask_for_addresses`.
+            if lease.address is None:
+                continue
             wrong = seen.addresses.get(device, frozenset()) - {lease.address}
             words += [f"address {address} of {device} is not in the intent" for address in wrong]
             known |= set(lease.routes)
         words += [f"{route} is missing" for route in sorted(set(node.routes) - seen.routes)]
         words += ["it does not forward packets"] if node.forwards and not seen.forwards else []
-        words += [f"{route} is not in the intent" for route in sorted(seen.routes - known)]
+        foreign = {route for route in seen.routes - known if route.device not in node.free}
+        words += [f"{route} is not in the intent" for route in sorted(foreign)]
         if node.kind == "vm":
             wanted6 = {device: frozenset({address}) for device, (address, _) in node.addresses6.items()}
             words += [
                 f"the IPv6 addresses of {device} are not as in the intent"
                 for device in sorted({*wanted6, *seen.addresses6})
-                if wanted6.get(device, frozenset()) != seen.addresses6.get(device, frozenset())
+                if device not in node.free - wanted6.keys()
+                and wanted6.get(device, frozenset()) != seen.addresses6.get(device, frozenset())
             ]
         return words
 
@@ -640,23 +696,55 @@ class Rack:
             for text in _device_difference(end.device, observed.snapshots[end.node].devices[end.device.name])
         ]
 
+    def _tunnel_difference(self, tunnel: Tunnel, observed: Observed) -> list[Change]:
+        if tunnel.node not in observed.snapshots:
+            return []
+        name = tunnel.device.name
+        if not _there(tunnel, observed):
+            return [Change("+", tunnel.node, f"device {name}")]
+        seen = observed.snapshots[tunnel.node].devices[name]
+        return [
+            Change("~", tunnel.node, f"device {name}: {text}")
+            for text in _device_difference(tunnel.device, seen)
+        ]
+
+    def _tunnel_ends(self, node: Node, observed: Observed) -> set[str]:
+        """The VXLAN devices that a CVM had when it was observed."""
+        return {
+            tunnel.device.name
+            for tunnel in self.inventory.tunnels
+            if tunnel.node == node.name and _there(tunnel, observed)
+        }
+
+    def _missing_servers(self, node: Node, observed: Observed) -> list[str]:
+        running = observed.running.get(node.name, ())
+        return dnsmasq.missing(self.lab, node, running, self._tunnel_ends(node, observed))
+
+    def _unwanted_servers(self, node: Node, alive: Iterable[str]) -> list[str]:
+        wanted = {dnsmasq.role(subnet) for subnet in node.servers}
+        return sorted(role for role in alive if role.startswith(dnsmasq.ROLE) and role not in wanted)
+
     def _unwanted_devices(self, observed: Observed) -> list[tuple[str, str]]:
-        wanted = {(end.node, end.device.name) for link in self.inventory.links for end in (link.a, link.b)}
+        wanted = {(node, device.name) for node, found in self._devices.items() for device in found}
         return [
             (node, name)
             for node, seen in observed.snapshots.items()
             if node in self.inventory.nodes
             for name, device in seen.devices.items()
-            if device.kind == "veth" and device.group == GROUP and (node, name) not in wanted
+            if device.kind in ("veth", "vxlan") and device.group == GROUP and (node, name) not in wanted
         ]
 
     # --- hosts -----------------------------------------------------------------------------------------
 
     def _address_host(self, node: Node) -> None:
+        bridges = sorted({"br0", addressing.BRIDGE} & node.addresses.keys())
+
         def configure() -> None:
-            stack.wait_for_device("br0", DEVICE_LIMIT)
+            for bridge in bridges:
+                stack.wait_for_device(bridge, DEVICE_LIMIT)
             with stack.Stack() as here:
-                here.set_up("br0")
+                for bridge in bridges:
+                    here.set_up(bridge)
                 if self._layer3_difference(node, here.snapshot()):
                     here.configure_layer3(node.addresses, node.routes, self._managed(node))
 
@@ -703,6 +791,7 @@ class Rack:
                     for peer in hosts
                     if peer.name != node.name
                 ),
+                *_cvm_neighbour(node),
             ],
         )
 
@@ -808,6 +897,43 @@ def _set_states(work: Iterable[tuple[Device, Seen]]) -> None:
     with stack.Stack() as here:
         for device, seen in work:
             here.configure_device(replace(device, mac=None, mtu=seen.mtu, rate=seen.rate), seen)
+
+
+def _there(tunnel: Tunnel, observed: Observed) -> bool:
+    seen = observed.snapshots.get(tunnel.node, Snapshot()).devices.get(tunnel.device.name)
+    return seen is not None and seen.kind == "vxlan"
+
+
+def _make_tunnel(tunnel: Tunnel) -> None:
+    """Make the device in the calling thread's namespace, in the place of any other of that name."""
+    device = tunnel.device
+    stack.delete_device(device.name)
+    try:
+        with IPRoute() as netlink:
+            netlink.link(
+                "add",
+                kind="vxlan",
+                ifname=device.name,
+                mtu=device.mtu,
+                group=GROUP,
+                vxlan_id=tunnel.vni,
+                vxlan_group=str(tunnel.remote),
+                vxlan_port=tunnel.udp_port,
+                vxlan_learning=False,
+                **({"address": device.mac} if device.mac else {}),
+            )
+    except NetlinkError as error:
+        if error.code != errno.EOPNOTSUPP:
+            raise
+        raise MachineError(
+            f"{tunnel.node} needs the VXLAN device {device.name}, and this kernel makes none",
+            "Load its module: modprobe vxlan",
+        ) from error
+
+
+def _cvm_neighbour(node: Node) -> Iterable[tuple[str, ...]]:
+    if addressing.BRIDGE in node.addresses:
+        yield "tnl/neigh/set", addressing.BRIDGE, str(addressing.CVM_ADDRESS.ip), addressing.CVM_MAC
 
 
 class _Handles:

@@ -281,6 +281,23 @@ def answer_arp_where_asked() -> None:
     Path("/proc/sys/net/ipv4/conf/all/arp_ignore").write_text("1")
 
 
+def learn_from_announcements() -> None:
+    """Remember who announces an address of his own accord (arp_accept=1, ip-sysctl), as a neighbour."""
+    Path("/proc/sys/net/ipv4/conf/all/arp_accept").write_text("1")
+
+
+def neighbours() -> dict[tuple[str, str], set[IPv4Address]]:
+    """The IPv4 addresses that the calling thread's namespace knows, by device and MAC address."""
+    found: dict[tuple[str, str], set[IPv4Address]] = {}
+    with IPRoute() as netlink:
+        names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in netlink.get_links()}
+        for entry in netlink.get_neighbours(family=socket.AF_INET):
+            mac, address = entry.get_attr("NDA_LLADDR"), entry.get_attr("NDA_DST")
+            if mac and address:
+                found.setdefault((names[entry["ifindex"]], str(mac)), set()).add(IPv4Address(address))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Hop:
     """The next hop of a packet: over which device, to which MAC address, and by which route, in words."""

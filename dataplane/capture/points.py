@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from dataplane.checks import places
 from dataplane.inventory import CENTRAL, KIND_WORDS, Inventory, inventory
 from netctl.errors import InputError
-from netctl.model import Hypervisor, Intent, devices
+from netctl.model import Hypervisor, Intent, addressing, devices
 
 Devices = Callable[[str], Sequence[str]]
 """The names of the devices that a node has at the moment; empty for a node that is not there."""
@@ -171,6 +171,8 @@ class Catalogue:
             devices.INTEGRATION_BRIDGE: "integration bridge",
             devices.CVM_BRIDGE: "bridge to the controller VM",
             devices.CVM_LINK: "link to the controller VM",
+            addressing.LINK: "link to the controller VM, with DHCP and ARP of guests in VXLAN",
+            addressing.BRIDGE: "bridge to the controller VM",
             "ovs-netdev": "device of the datapath",
             "lo": "loopback",
         }
@@ -239,6 +241,11 @@ def explain_port(host: Hypervisor | None, node: str, device: str, shown: str) ->
             f"{device} of {node} is a patch port between {bridges[device]} and {bridges.get(peer, peer)}, "
             "and no device: ovs-vswitchd passes packets through it without a copy",
             f"Capture where they come in and go out, at the taps and at {uplinks} (`netctl capture {node}`).",
+        )
+    if kind.startswith("vxlan"):
+        return InputError(
+            f"{device} of {node} is a tunnel port, and no device: its packets go to the CVM, in VXLAN",
+            f"Capture at {node}:{addressing.LINK}.",
         )
     if kind.startswith("geneve"):
         return InputError(

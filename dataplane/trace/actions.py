@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from dataplane.trace.packet import Packet
@@ -11,7 +11,7 @@ from dataplane.trace.packet import Packet
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """Geneve around a packet: the outer addresses, and what tells the inner network (RFC 8926)."""
+    """Geneve (RFC 8926) or VXLAN around a packet: the outer addresses, and what tells the inner network."""
 
     outer: Packet
     vni: int
@@ -42,6 +42,13 @@ def apply(sections: list[str], packet: Packet) -> Result:
     for section in sections:
         packet = _run(section, packet, outputs, notes)
     return Result(tuple(dict.fromkeys(outputs)), tuple(dict.fromkeys(notes)))
+
+
+def after(sections: Iterable[str], packet: Packet) -> Packet:
+    """The packet as these actions leave it."""
+    for section in sections:
+        packet = _run(section, packet, [], [])
+    return packet
 
 
 def _run(text: str, packet: Packet, outputs: list[Output], notes: list[str]) -> Packet:

@@ -11,6 +11,11 @@ from dataclasses import dataclass, field
 
 from dataplane import daemons
 from dataplane.daemons import Runner
+from dataplane.trace.actions import after
+from dataplane.trace.packet import Packet
+
+MOST_PASSES = 8
+"""How often a packet may come back into a switch's datapath; six times is Open vSwitch's own limit."""
 
 _BRIDGE = re.compile(r"^  (\S+):$")
 _PORT = re.compile(r"^    (\S+) (\d+)/(\d+|none): \((\S+?)(?::\s*(.*))?\)$")
@@ -19,6 +24,7 @@ _RULE = re.compile(
     r"^\s*(\d+)\. (?:(?P<match>.*?), )?(?:priority (?P<priority>\d+)(?:, cookie (?P<cookie>0x[0-9a-f]+))?"
     r"|(?P<none>No match\.))$"
 )
+_AGAIN = re.compile(r"\brecirc\((0x[0-9a-f]+)\)")
 _NOTE = re.compile(r"^\s*(?:->|>>) (.*)$")
 
 
@@ -78,13 +84,29 @@ def read_ports(text: str) -> list[Port]:
     return found
 
 
-def trace(runner: Runner, node: str, bridge: str, flow: str) -> Traced:
-    """What a bridge does with a flow. ChangeError when the switch does not answer or does not take it."""
-    return read(runner.ask(node, daemons.VSWITCHD, "ofproto/trace", bridge, flow))
+def trace(runner: Runner, node: str, bridge: str, where: str, packet: Packet) -> Traced:
+    """What a bridge does with a packet that comes in as `where` says, such as `in_port=eth0`.
+
+    ofproto/trace goes on by itself where a packet comes from conntrack; where it is parsed anew (decap of
+    ovs-actions(7)) it has to be asked for the rest. ChangeError when the switch does not answer.
+    """
+
+    def ask(where: str, packet: Packet, last: str) -> Traced:
+        flow = f"{where},{packet.flow()}"
+        return read(runner.ask(node, daemons.VSWITCHD, "ofproto/trace", bridge, flow), last)
+
+    found = ask(where, packet, "")
+    for _ in range(MOST_PASSES):
+        again = _AGAIN.search(found.actions[-1]) if found.actions else None
+        if again is None:
+            break
+        more = ask(f"recirc_id={again[1]},{where}", after(found.actions, packet), found.rules[-1].bridge)
+        found = Traced(found.rules + more.rules, found.actions + more.actions)
+    return found
 
 
-def read(text: str) -> Traced:
-    """What ofproto/trace printed.
+def read(text: str, resumed: str = "") -> Traced:
+    """What ofproto/trace printed; `resumed`: the bridge in which it goes on, where it says another.
 
     A packet that comes back from conntrack is in the bridge that sent it there, whatever the heading says: it
     names the bridge of the port where the packet once came in.
@@ -99,8 +121,8 @@ def read(text: str) -> Traced:
         if line.startswith("recirc("):
             back = bool(away)
         elif heading:
-            bridge = away.popleft() if back else heading[1]
-            back = False
+            bridge = away.popleft() if back else resumed or heading[1]
+            back, resumed = False, ""
         elif line.startswith("Datapath actions: "):
             actions.append(line.removeprefix("Datapath actions: "))
         elif rule:

@@ -32,6 +32,9 @@ MOST_HOPS = 12
 NEIGHBOUR_LIMIT = 2.0
 """Seconds that a node that forwards may take to learn its next hop's MAC address."""
 
+_GENEVE = 6081
+"""Geneve's UDP port (RFC 8926)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -198,6 +201,9 @@ class _Walker:
             return
         wire = Stage(node, f"leaves {told or f'{node} {device}'} for {far} {name}{form}")
         way = way.then(wire)
+        if self._inventory.nodes[far].kind == "cvm":
+            yield from self._manage(far, tunnel, way)
+            return
         place = self._nics.get((far, name))
         if place is not None and place.forwards and _for_others(packet, place):
             yield from self._forward(place, packet, way, hops)
@@ -233,6 +239,20 @@ class _Walker:
         here = way.then(Stage(place.node, f"forwards it: {found.words}"))
         yield from self._cross(place.node, found.device, sent, None, here, hops + 1)
 
+    def _manage(self, cvm: str, tunnel: Tunnel | None, way: _Branch) -> Iterator[_Branch]:
+        """In a CVM: what is for a DHCP server reaches it; copies of ARP, from which it learns, are no way."""
+        if tunnel is None:
+            return
+        ends = {
+            (end.vni, end.udp_port): end.device.name for end in self._inventory.tunnels if end.node == cvm
+        }
+        device = ends.get((tunnel.vni, tunnel.outer.port))
+        for subnet, server in self._inventory.nodes[cvm].servers.items():
+            if server.device == device:
+                branch = way.then(Stage(cvm, f"the DHCP server of {subnet} gets it", (f"subnet {subnet}",)))
+                branch.died, branch.own = f"the DHCP server of {subnet}, in the CVM of its host", True
+                yield branch
+
     def _switch(
         self,
         node: str,
@@ -249,7 +269,7 @@ class _Walker:
             if port is None:
                 yield _end(way, node, f"{device} is no port of any bridge on {node}", "")
                 return
-            traced = switch.trace(self._runner, node, port.bridge, f"in_port={device},{packet.flow()}")
+            traced = switch.trace(self._runner, node, port.bridge, f"in_port={device}", packet)
         except ChangeError as error:
             yield _end(way, node, error.message, "")
             return
@@ -329,9 +349,9 @@ class _Walker:
         if port is None:
             yield _end(way, node, f"{node} has no tunnel from {tunnel.outer.nw_src}", "")
             return
-        flow = f"in_port={port.name},tun_id={tunnel.vni:#x},tun_metadata0={tunnel.option},{packet.flow()}"
+        where = f"in_port={port.name},tun_id={tunnel.vni:#x},tun_metadata0={tunnel.option}"
         try:
-            traced = switch.trace(self._runner, node, devices.INTEGRATION_BRIDGE, flow)
+            traced = switch.trace(self._runner, node, devices.INTEGRATION_BRIDGE, where, packet)
         except ChangeError as error:
             yield _end(way, node, error.message, "")
             return
@@ -493,7 +513,8 @@ def _end(way: _Branch, node: str, reason: str, form: str) -> _Branch:
 
 def _form(packet: Packet, tunnel: Tunnel | None) -> str:
     if tunnel is not None:
-        return f" in Geneve {tunnel.vni} to {tunnel.outer.nw_dst}"
+        kind = "Geneve" if tunnel.outer.port == _GENEVE else "VXLAN"
+        return f" in {kind} {tunnel.vni} to {tunnel.outer.nw_dst}"
     return "".join(f" with VLAN {vlan}" for vlan in packet.vlans)
 
 

@@ -39,7 +39,7 @@ def status(lab: LabArgument = None, json: Json = False) -> None:
 
 def gather(running: Running) -> dict[str, Any]:
     """The state of a lab as data. What cannot be read is said in `trouble`, and is no error."""
-    from dataplane import daemons
+    from dataplane import daemons, dnsmasq
     from dataplane.bonds import bond
     from dataplane.events import failovers
     from netctl import reconcile
@@ -58,7 +58,12 @@ def gather(running: Running) -> dict[str, Any]:
 
     def alive(node: str) -> dict[str, bool]:
         roles = daemons.roles_of(observed.running.get(node, ()))
-        return {daemon.role: daemon.role in roles for daemon in daemons.of(rack.inventory.nodes[node])}
+        found = {daemon.role: daemon.role in roles for daemon in daemons.of(rack.inventory.nodes[node])}
+        cvm = rack.inventory.nodes.get(f"{node}.cvm")
+        if cvm is not None:
+            roles = daemons.roles_of(observed.running.get(cvm.name, ()))
+            found |= {server: server in roles for server in map(dnsmasq.role, cvm.servers)}
+        return found
 
     hosts = []
     for host in intent.hosts.values():
@@ -92,10 +97,12 @@ def gather(running: Running) -> dict[str, Any]:
             "cidr": str(subnet.cidr) if subnet.cidr else None,
             "cidr6": str(subnet.cidr6) if subnet.cidr6 else None,
             "gateway": _gateway(intent, name),
+            "dhcp_server": str(subnet.dhcp_address) if subnet.answers_dhcp else None,
             "nics": sum(port.subnet == name for port in intent.ports),
         }
         for name, subnet in sorted(intent.file.subnets.items())
     ]
+    seen = _seen(running)
     nics = [
         {
             "vm": port.vm,
@@ -108,6 +115,7 @@ def gather(running: Running) -> dict[str, Any]:
             "tap": port.tap,
             "link": "up" if port.enabled else "down",
             "bound": port.enabled and port.name not in unbound and not (port.host in wrong and basic(port)),
+            "seen": seen.get(port.name, []),
         }
         for port in intent.ports
     ]
@@ -159,6 +167,21 @@ def gather(running: Running) -> dict[str, Any]:
     }
 
 
+def _seen(running: Running) -> dict[str, list[str]]:
+    """The addresses that VLAN basic NICs use, by vm/index: what their CVM has learned from ARP."""
+    from netctl.model import addressing
+
+    learned = running.rack.seen_addresses()
+    found = {}
+    for host in running.intent.hosts.values():
+        by_device = learned.get(f"{host.name}.cvm", {})
+        for subnet in addressing.subnets_of(running.intent, host):
+            device = addressing.tunnel_end(subnet.bridge, "arp", subnet.vlan)
+            for port in subnet.ports:
+                found[port.name] = [str(each) for each in sorted(by_device.get((device, port.mac), ()))]
+    return found
+
+
 def _gateway(intent: Intent, subnet: str) -> str | None:
     """The gateway as NICs have it, so that a default is shown too; as the file says, where there are none."""
     found = [port.gateway for port in intent.ports if port.subnet == subnet and port.gateway]
@@ -202,7 +225,7 @@ def show(report: dict[str, Any]) -> None:
                     f"{n['vm']}/{n['nic']}",
                     n["host"],
                     n["subnet"],
-                    n["ip"],
+                    n["ip"] or (f"seen: {', '.join(n['seen'])}" if n.get("seen") else None),
                     *([n["ip6"]] if six else []),
                     n["mac"],
                     _bound(n),

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from netctl.model import Intent
     from netctl.model.check import Probe
 
+DHCP_SERVER, DHCP_CLIENT = 67, 68
+"""UDP ports (RFC 2131, 4.1): who asks the one uses the other."""
+
 MOST_LINES = 6
 """How many lines of a trace stand under a failed check."""
 
@@ -106,6 +109,8 @@ def explain(running: Running, probe: Probe) -> list[str]:
 
 def follow(running: Running, source: str, target: str, protocol: Word, port: int, vlan: int | None) -> Story:
     """The story of one packet. InputError for nodes that are not there or cannot send so."""
+    from dataclasses import replace
+
     from dataplane.checks import places
     from dataplane.trace import Stage, Story, walk
     from dataplane.trace.packet import Packet
@@ -136,6 +141,8 @@ def follow(running: Running, source: str, target: str, protocol: Word, port: int
         port,
         vlans=(vlan,) if vlan else (),
     )
+    if protocol == "udp" and port == DHCP_SERVER:
+        packet = replace(packet, source_port=DHCP_CLIENT)
     return walk(
         intent, running.rack.inventory, running.rack.runner, known, sender, there.servers, there.label, packet
     )
@@ -145,6 +152,7 @@ def _next_hop(intent: Intent, known: Any, sender: Any, there: Any, protocol: Wor
     """The MAC address to which the sender's stack sends: the receiver's, or its gateway's; None: nobody's."""
     from dataplane.trace.packet import BROADCAST
     from netctl.compile.routers import router_mac
+    from netctl.model import addressing
 
     if protocol == "arp":
         return BROADCAST
@@ -161,6 +169,13 @@ def _next_hop(intent: Intent, known: Any, sender: Any, there: Any, protocol: Wor
         owner = next(iter(there.servers), None)
     if owner is not None:
         return str(owner.mac.hex(":"))
+    for subnet in addressing.subnets_of(intent, intent.hosts[sender.host]) if local and sender.host else ():
+        if (
+            subnet.server is not None
+            and subnet.server.ip == address
+            and sender.name in {port.name for port in subnet.ports}
+        ):
+            return subnet.mac
     inside = [subnet for subnet in intent.file.subnets.values() if subnet.vpc is not None]
     routed = [subnet for subnet in inside if address in (subnet.router, subnet.router6)]
     if routed:

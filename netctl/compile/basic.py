@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from netctl.compile import addressing
 from netctl.compile.bridges import add_bridge, add_patch, add_tap
 from netctl.compile.flows import GROUP_ADDRESS, LINK_LOCAL, TAGGED, UNTAGGED, FlowSet, Pipeline
 from netctl.compile.names import Names
@@ -21,6 +22,7 @@ from netctl.compile.policies_basic import ALL_OPEN, compile_policies
 from netctl.compile.policies_flows import MICROSEG
 from netctl.compile.policies_rules import Policing
 from netctl.compile.rows import Rows
+from netctl.model import addressing as management
 from netctl.model import basic, ipv6
 from netctl.model.flow import learned_cookie
 from netctl.model.intent import Hypervisor, Intent, Port, UplinkBridge
@@ -40,13 +42,14 @@ LOCAL = Pipeline(
         "admission": "which NIC a frame is from (reg1) and which VLAN it is on (reg2), and away with its tag",
         "single_tag": "frames that still have a tag had two, and are dropped",
         "security": "senders may use their own addresses only",
-        "addressing": "what the address management answers itself (none yet)",
+        "addressing": "DHCP of managed subnets to the CVM, and copies of ARP (netctl.compile.addressing)",
         "learning": "which NIC a MAC address is behind; then with its tag up to br.microseg",
         "return": "frames from br.microseg: where they came in, their VLAN (reg2), and away with their tag; "
         "those that are for some NICs only (reg4, or reg0)",
         "destination": "the NIC that it is for (reg0), if known",
         "delivery": "to that NIC, if it is on this VLAN",
         "flooding": "to all NICs of the VLAN but the sender's",
+        "answers": "frames from the CVM's DHCP servers: to the NICs that they are for",
         "learned": "NIC (reg0) by VLAN and MAC address",
     }
 )
@@ -110,7 +113,8 @@ def compile_basic(
     policed = compile_policies(intent, host, policing, flows)
     microseg: list[Ref] = []
     network_functions: list[Ref] = []
-    bridges: list[Ref] = []
+    bridges = [addressing.add_tunnel_bridge(rows, flows, host, datapath)]
+    subnets = management.subnets_of(intent, host)
     ends: dict[str, Ref] = {}
     for switch in switches:
         name, number, uplink = basic.local(switch), basic.number(switch), switch.bridge
@@ -121,7 +125,8 @@ def compile_basic(
 
         taps = [add_tap(rows, port, names) for port in ports]
         first, second = basic.up(name), basic.down(basic.MICROSEG, number)
-        bridges.append(_bridge(rows, host, name, number, datapath, [*taps, patch(first, second)]))
+        tunnels = addressing.add_tunnels(rows, switch, why)
+        bridges.append(_bridge(rows, host, name, number, datapath, [*taps, *tunnels, patch(first, second)]))
         microseg.append(patch(second, first))
         first, second = basic.up(basic.MICROSEG, number), basic.down(basic.NETWORK_FUNCTIONS, number)
         microseg.append(patch(first, second))
@@ -131,7 +136,8 @@ def compile_basic(
         ends[uplink] = patch(second, first, _vlans(intent, host, switch))
 
         enabled = [port for port in ports if port.enabled]
-        _local_flows(intent, switch, enabled, policed, learned, flows, why)
+        its = [subnet for subnet in subnets if subnet.bridge == switch]
+        _local_flows(intent, switch, enabled, its, policed, learned, flows, why)
         if policed is None:
             _open_microseg_flows(number, flows, why)
         _network_function_flows(number, flows, why)
@@ -178,6 +184,7 @@ def _local_flows(
     intent: Intent,
     switch: UplinkBridge,
     ports: list[Port],
+    subnets: list[management.Served],
     policed: frozenset[int] | None,
     learned: str,
     flows: FlowSet,
@@ -248,7 +255,8 @@ def _local_flows(
             add("security", priority, (f"reg1={port.number:#x}", *match), *actions, why=reason)
     for vlan in sorted({*untagged, *tagged}):
         out = _flood(untagged.get(vlan, []), tagged.get(vlan, []))
-        add("flooding", 100, (_on(vlan),), *out)
+        add("flooding", 100, (addressing.on(vlan),), *out)
+    addressing.add_flows(intent, switch, subnets, {*untagged, *tagged}, LOCAL, add)
     if policed is not None:
         _policed_flows(ports, policed, untagged, tagged, add)
 
@@ -283,11 +291,7 @@ def _policed_flows(
             [port for port in found.get(vlan, []) if port.number not in policed]
             for found in (untagged, tagged)
         )
-        add("flooding", 110, ("reg4=0x1", _on(vlan)), *_flood(*left))
-
-
-def _on(vlan: int) -> str:
-    return f"reg2={vlan:#x}/0xfff"
+        add("flooding", 110, ("reg4=0x1", addressing.on(vlan)), *_flood(*left))
 
 
 def _in_order(ports: list[Port]) -> list[Port]:
@@ -295,7 +299,7 @@ def _in_order(ports: list[Port]) -> list[Port]:
 
 
 def _deliver(add: Callable[..., None], port: Port, vlan: int, *actions: str) -> None:
-    add("delivery", 100, (f"reg0={port.number:#x}", _on(vlan)), *actions, why=f"vm {port.vm}")
+    add("delivery", 100, (f"reg0={port.number:#x}", addressing.on(vlan)), *actions, why=f"vm {port.vm}")
 
 
 def _security(port: Port, native: int, trunk: bool) -> list[tuple[int, tuple[str, ...], bool]]:
@@ -316,7 +320,7 @@ def _security(port: Port, native: int, trunk: bool) -> list[tuple[int, tuple[str
         rules.append((120, ("arp", source, own), True))
     if not known:
         return rules
-    on = (_on(native),) if trunk else ()
+    on = (addressing.on(native),) if trunk else ()
     rules += [(130, (family, *on), False) for family in ("arp", "ip", "ipv6")]
     if port.ip is not None:
         discover = ("nw_src=0.0.0.0", "nw_dst=255.255.255.255", "tp_src=68", "tp_dst=67")

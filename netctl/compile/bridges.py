@@ -59,9 +59,10 @@ def add_port(
     device_config: Mapping[str, str] | None = None,
     external_ids: Mapping[str, str] | None = None,
     type: str | None = None,
+    options: Mapping[str, str] | None = None,
     mtu_request: int | None = None,
 ) -> Ref:
-    """A port over the one device of the same name; `external_ids` and `device_config` are the interface's.
+    """A port over the one device of the same name; `external_ids`, `options` and `device_config` are its.
 
     `limited`: somebody else limits the rate of its device (see `leave_rates_alone`).
     """
@@ -72,6 +73,7 @@ def add_port(
         external_ids=external_ids,
         other_config=device_config,
         type=type,
+        options=options,
         mtu_request=mtu_request,
     )
     return rows.add(

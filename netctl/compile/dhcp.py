@@ -1,7 +1,11 @@
-"""DHCP by OVN (ovn-nb(5), DHCP_Options): one row a subnet, to which its ports refer."""
+"""DHCP by OVN (ovn-nb(5), DHCP_Options): one row a subnet, to which its ports refer.
+
+OVN itself answers, so whoever else does is nobody's server: what the subnet's NICs send as one is dropped.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import IPv4Address
 
 from netctl.compile.names import Names
@@ -9,22 +13,42 @@ from netctl.compile.routers import router_mac
 from netctl.compile.rows import Rows
 from netctl.model.intent import Intent
 from netctl.model.state import Ref
-from netctl.model.subnet import Subnet
-
-LEASE_TIME = 86400
-"""Seconds of a lease where the subnet says nothing."""
+from netctl.model.subnet import LEASE_TIME, Subnet
 
 
 def compile_dhcp(intent: Intent, name: str, names: Names, rows: Rows) -> tuple[Ref, ...]:
     """The DHCP options of a subnet, for its ports; nothing where it answers no DHCP."""
     subnet = intent.file.subnets[name]
-    if not subnet.dhcp or subnet.cidr is None:
+    if not subnet.answers_dhcp or subnet.cidr is None:
         return ()
     options = _options(subnet, intent.subnet_mtu(name))
     row = rows.add_unnamed(
         "DHCP_Options", names.switch(name), f"subnet {name}", cidr=str(subnet.cidr), options=options
     )
     return (row,)
+
+
+ABOVE_POLICIES = 32500
+"""The priority of the ACL against other servers: nothing that policies allow comes before it."""
+
+
+def forbid_servers(name: str, members: Iterable[Ref], names: Names, rows: Rows) -> None:
+    """Drop what these ports of a subnet send as DHCP servers (RFC 2131, 4.1)."""
+    ports = tuple(sorted(members, key=lambda ref: ref.name))
+    if not ports:
+        return
+    words, why = f"DHCP servers in {name}", f"subnet {name}"
+    group = names.identifier(words)
+    acl = rows.add_unnamed(
+        "ACL",
+        f"{names.prefix}{words}",
+        why,
+        direction="from-lport",
+        priority=ABOVE_POLICIES,
+        match=f"inport == @{group} && udp.src == 67 && udp.dst == 68",
+        action="drop",
+    )
+    rows.add("Port_Group", group, why, ports=ports, acls=(acl,))
 
 
 def _options(subnet: Subnet, mtu: int) -> dict[str, str]:

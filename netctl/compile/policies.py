@@ -142,7 +142,7 @@ class _Compiler:
                 self._last_tier,
             )
         for name, subnet in sorted(self._intent.file.subnets.items()):
-            if subnet.dhcp and subnet.dhcp_address is not None and subnet.type in OVN_TYPES:
+            if subnet.answers_dhcp and subnet.dhcp_address is not None and subnet.type in OVN_TYPES:
                 self._add_dhcp(name, subnet.dhcp_address)
 
     def _add_dhcp(self, name: str, server: IPv4Address) -> None:

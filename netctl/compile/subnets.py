@@ -25,8 +25,10 @@ def compile_subnets(intent: Intent, names: Names, rows: Rows) -> None:
         why = f"subnet {name}"
         options = dhcp.compile_dhcp(intent, name, names, rows)
         ports = [_nic(port, options, intent.forwards(port), names, rows) for port in members[name]]
+        guests = list(ports)
         if subnet.vlan is not None:
             vlan = subnet.switch, subnet.vlan
+            guests += children.get(vlan, [])
             ports.append(trunks.localnet(names.localnet(name, subnet.switch), vlan, why, rows))
             ports += children.pop(vlan, [])
         if subnet.vpc is not None and (subnet.cidr or subnet.cidr6):
@@ -41,6 +43,8 @@ def compile_subnets(intent: Intent, names: Names, rows: Rows) -> None:
                 )
             )
         ports += external.switch_ports(intent, name, names, rows)
+        if options:
+            dhcp.forbid_servers(name, guests, names, rows)
         rows.add(
             "Logical_Switch",
             names.switch(name),

@@ -190,7 +190,7 @@ OPEN_VSWITCH = Kind(
             ("mtu_request", "type"),
             {
                 "external_ids": (*MARKS, "attached-mac", "iface-id", "iface-status", "vm-id"),
-                "options": ("peer",),
+                "options": ("dst_port", "key", "peer", "remote_ip"),
                 "other_config": ("lacp-aggregation-key", "lacp-port-id"),
             },
             watch=("bfd", "bfd_status", "error", "ofport"),

@@ -23,7 +23,7 @@ PROTOCOLS = ("tcp", "udp", "icmp", "icmp6", "any")
 """What a service can be without a group."""
 
 DAEMONS = {
-    "host": ("ovsdb-server", "ovs-vswitchd", "ovn-controller"),
+    "host": ("ovsdb-server", "ovs-vswitchd", "ovn-controller", "dnsmasq"),
     "switch": ("ovsdb-server", "ovs-vswitchd"),
 }
 """Daemons of a node, by the node's kind: targets of `daemon NODE DAEMON`."""

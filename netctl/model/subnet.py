@@ -10,6 +10,9 @@ from pydantic import Field
 from netctl.model.base import Address, Flag, Model, Mtu, Name, Network, Network6, Range, VlanId
 from netctl.model.host import SwitchName
 
+LEASE_TIME = 86400
+"""Seconds of a DHCP lease where the subnet says nothing."""
+
 SubnetType = Literal["vlan", "vlan-basic", "overlay", "external"]
 
 
@@ -28,8 +31,12 @@ class Subnet(Model):
     pool: list[Range] | None = Field(
         None, description="Ranges to assign from. Default: every address but the gateway and the first."
     )
-    dhcp: Flag = Field(False, description="Answer DHCP.")
-    dhcp_server: Address | None = Field(None, description="Default: the last address of the CIDR.")
+    dhcp: Flag | None = Field(
+        None, description="Answer DHCP. Default: VLAN basic subnets with a CIDR do, others do not."
+    )
+    dhcp_server: Address | None = Field(
+        None, description="Who answers DHCP. Default: the last address of the CIDR."
+    )
     dns: list[Address] = Field(default_factory=list, description="DNS servers told by DHCP.")
     domain: str | None = Field(None, description="Domain name told by DHCP.")
     lease_time: int | None = Field(None, ge=60, strict=True, description="Seconds of a DHCP lease.")
@@ -56,8 +63,13 @@ class Subnet(Model):
 
     @property
     def resolvers(self) -> list[IPv4Address]:
-        """Whom DHCP tells to ask for names: as written; with a domain alone, the router stands for OVN."""
-        return self.dns or ([self.router] if self.domain is not None and self.router is not None else [])
+        """Whom DHCP tells to ask for names: as written; with a domain alone, the router stands for OVN.
+
+        On VLAN basic no OVN answers.
+        """
+        if self.dns or self.domain is None or self.router is None or self.type == "vlan-basic":
+            return self.dns
+        return [self.router]
 
     @property
     def resolvers6(self) -> list[IPv6Address]:
@@ -71,6 +83,15 @@ class Subnet(Model):
         """The address that answers DHCP: VLAN basic and DHCP subnets keep their last one for it."""
         if self.dhcp_server is not None:
             return self.dhcp_server
-        if self.cidr is not None and (self.dhcp or self.type == "vlan-basic"):
-            return self.cidr.broadcast_address - 1
-        return None
+        if self.cidr is None or not (self.dhcp or self.type == "vlan-basic"):
+            return None
+        last = self.cidr.broadcast_address - 1
+        # On VLAN basic it is a neighbour of the gateway, so the two cannot share an address.
+        return last - 1 if self.type == "vlan-basic" and last == self.gateway else last
+
+    @property
+    def answers_dhcp(self) -> bool:
+        """Whether DHCP is answered: as written, else on VLAN basic where there are addresses."""
+        if self.dhcp is None:
+            return self.type == "vlan-basic" and self.cidr is not None
+        return self.dhcp

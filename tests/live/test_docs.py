@@ -101,6 +101,10 @@ def test_the_tour_of_make_demo() -> None:
     shows(block.place, "...\n" + re.sub(r"demo-\d+", "LAB", block.text), re.sub(r"demo-\d+", "LAB", seen))
 
 
+def test_vlan_basic(docs_lab: Lab, tmp_path: Path) -> None:
+    follow(ROOT / "docs" / "vlan-basic.md", docs_lab.name, tmp_path, re.compile(r"\bfloor2\b(?!\.yaml)"))
+
+
 def run(command: str, directory: Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     """A command of a page in bash, with netctl in the PATH; its output and errors together."""
     return subprocess.run(
@@ -115,22 +119,24 @@ def run(command: str, directory: Path, timeout: float = 60) -> subprocess.Comple
     )
 
 
-def follow(page: Path, name: str, directory: Path) -> None:
+def follow(page: Path, name: str, directory: Path, shown_as: re.Pattern[str] = LAB) -> None:
     """Write the named files of a page and run its commands, for a lab of another name."""
     last = 0
     for block in blocks(page, "yaml", "console"):
         if block.language == "yaml":
             if block.name:
-                (directory / block.name).write_text(LAB.sub(name, block.text))
+                (directory / block.name).write_text(shown_as.sub(name, block.text))
             continue
         steps = transcript(block)
         for number, (command, shown) in enumerate(steps):
-            done = run(PRELUDE.replace("LAB", name) + f"(exit {last})\n{LAB.sub(name, command)}", directory)
+            done = run(
+                PRELUDE.replace("LAB", name) + f"(exit {last})\n{shown_as.sub(name, command)}", directory
+            )
             said = f"{block.place}: {command}: exit {done.returncode}\n{done.stdout}"
             assert "Traceback" not in done.stdout, said
             told = number + 1 < len(steps) and steps[number + 1][0] == "echo $?"
             assert done.returncode == 0 or told, said
-            shows(f"{block.place}: {command}", LAB.sub(name, shown), done.stdout)
+            shows(f"{block.place}: {command}", shown_as.sub(name, shown), done.stdout)
             last = done.returncode
 
 

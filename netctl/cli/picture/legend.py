@@ -171,7 +171,7 @@ def _detail(subnet: Subnet) -> str:
         parts.append(str(subnet.virtual_switch))
     if subnet.cidr is not None:
         parts.append(str(subnet.cidr))
-    if subnet.dhcp:
+    if subnet.answers_dhcp:
         parts.append("DHCP")
     return " ".join(parts) or "unmanaged"
 

@@ -10,6 +10,9 @@ from netctl.intent.findings import Findings
 from netctl.model.intent import GENEVE_OVERHEAD, LabFile
 from netctl.model.subnet import Subnet
 
+SHORTEST_LEASE = 120
+"""Seconds of the shortest lease of dnsmasq(8)."""
+
 SMALLEST = 30
 """The longest prefix of a subnet: network, broadcast, gateway and one more address."""
 
@@ -262,6 +265,21 @@ def mtus(lab: LabFile, findings: Findings) -> None:
             )
 
 
+def lease_times(lab: LabFile, findings: Findings) -> None:
+    """The DHCP server of VLAN basic subnets, dnsmasq, leases for two minutes at least."""
+    for name, subnet in lab.subnets.items():
+        if (
+            subnet.type == "vlan-basic"
+            and subnet.lease_time is not None
+            and subnet.lease_time < SHORTEST_LEASE
+        ):
+            findings.warn(
+                ("subnets", name, "lease_time"),
+                f"the leases of {name} will last {SHORTEST_LEASE} s: its DHCP server has no shorter ones",
+                f"write lease_time: {SHORTEST_LEASE} or more",
+            )
+
+
 _DOMAIN = re.compile(
     r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*\.?", re.ASCII | re.IGNORECASE
 )
@@ -287,5 +305,6 @@ RULES = (
     pools,
     room_in_pools,
     mtus,
+    lease_times,
     domains,
 )

@@ -130,7 +130,11 @@ def nic_addresses(lab: LabFile, findings: Findings) -> None:
                 continue
             cidr = subnet.cidr
             if nic.ip == "dhcp":
-                if cidr is not None and not subnet.dhcp and findings.sound("subnets", nic.subnet, "dhcp"):
+                if (
+                    cidr is not None
+                    and not subnet.answers_dhcp
+                    and findings.sound("subnets", nic.subnet, "dhcp")
+                ):
                     findings.error(
                         path,
                         f"nobody answers DHCP in {nic.subnet}",
