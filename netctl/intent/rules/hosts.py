@@ -176,6 +176,7 @@ def bonds(lab: LabFile, findings: Findings) -> None:
     told = _PerHost()
     pairs = [set(pair) for pair in lab.fabric.mlag]
     switches = defaults.switches(lab)
+    looped = findings.sound("fabric") and defaults.has_loop(switches, defaults.links(lab))
     for host, definition, bridge in _each_bridge(lab, findings):
         name, mode = bridge.switch, bridge.mode
         path: Callable[..., Path_] = lambda *keys, n=name, d=definition, h=host: _setting(n, d, h, *keys)  # noqa: E731
@@ -232,6 +233,14 @@ def bonds(lab: LabFile, findings: Findings) -> None:
                     hint,
                     host,
                 )
+        elif len(bridge.uplinks) > 1 and looped:
+            # Open vSwitch floods to no LACP bond while it runs RSTP (rstp_forward_in_state in lib/rstp.h).
+            told.add(
+                path("bond"),
+                "LACP on HOSTS does not go with a loop of switches: what they flood would not get there",
+                "remove a link of fabric.links, or choose bond: balance-slb",
+                host,
+            )
     told.tell(findings)
 
 
