@@ -106,6 +106,7 @@ class Network:
                 place.registers.update(registers)
 
     def _act(self, node: str, bridge: str, actions: str, place: Place) -> None:
+        actions = re.sub(r"clone\([^()]*(?:\[\][^()]*)*\),?", "", actions)  # copies to the CVM: nobody's here
         for action in re.findall(
             r"[a-z_A-Z]+(?:\([^()]*\)|:[^,]+)?(?:->[^,]+)?", actions.replace("load:", "load=")
         ):
@@ -245,7 +246,7 @@ def _matches_one(one: str, place: Place) -> bool:
         wanted, _, mask = value.partition("/")
         have = place.mark if name == "pkt_mark" else place.registers[name]
         return have & (int(mask, 0) if mask else 0xFFFFFFFF) == int(wanted, 0)
-    assert name in ("arp_sha", "arp_spa", "nw_src", "nw_dst", "tp_src", "tp_dst"), name
+    assert name in ("arp_sha", "arp_spa", "arp_tpa", "nw_src", "nw_dst", "tp_src", "tp_dst"), name
     return frame.fields.get(name) == value
 
 
