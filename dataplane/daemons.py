@@ -48,6 +48,7 @@ PUNT = Daemon("punt", "punt.py")
 ZEBRA = Daemon("zebra", "zebra")
 BGPD = Daemon("bgpd", "bgpd")
 FEED = Daemon("bgp-feed", "bgp_feed.py")
+HEALTH = Daemon("health", "health.py")
 
 BASE: dict[Kind, tuple[Daemon, ...]] = {
     "central": (NB_SERVER, SB_SERVER, NORTHD),
@@ -62,7 +63,8 @@ ALL: dict[Kind, tuple[Daemon, ...]] = {**BASE, "host": (OVSDB, VSWITCHD, CONTROL
 
 def of(node: Node) -> tuple[Daemon, ...]:
     """What runs in a node of a ready lab where nothing is stopped on purpose."""
-    return (*ALL.get(node.kind, ()), *((PUNT,) if node.punted else ()), *_bgp(node))
+    beside = (*((PUNT,) if node.punted else ()), *((HEALTH,) if node.probed else ()))
+    return (*ALL.get(node.kind, ()), *beside, *_bgp(node))
 
 
 def _bgp(node: Node) -> tuple[Daemon, ...]:
@@ -76,8 +78,12 @@ def _bgp(node: Node) -> tuple[Daemon, ...]:
 HITS = "hits.log"
 """The file with the hits of policies on VLAN basic subnets, in a host's run directory."""
 
+PROBED, HEALTHY = "functions.json", "health.json"
+"""Which network functions a host has to probe, and what came of it, in its run directory."""
+
 _PUNT = Path(__file__).with_name("punt.py")
 _FEED = Path(__file__).with_name("bgp_feed.py")
+_HEALTH = Path(__file__).with_name("health.py")
 
 ALLOCATION = {"ovs-vswitchd": {"MALLOC_TRIM_THRESHOLD_": str(4 << 20)}}
 """What a program is told about its heap (mallopt(3)), by the program.
@@ -245,6 +251,12 @@ class Runner:
             remotes = self.remote(CENTRAL, NORTHBOUND), self.remote(CENTRAL, SOUTHBOUND)
             words = (*remotes, *daemon.arguments, str(place / "bgpd.vty"))
             return [sys.executable, "-I", str(_FEED), *files, schemas, *words]
+        elif daemon is HEALTH:
+            files = [one for one in common if "file=" in one]
+            told = (f"--wanted={place / PROBED}", f"--found={place / HEALTHY}")
+            ofctl = f"--ofctl={self.engine.tool('ovs-ofctl')}"
+            bridge = place / f"{basic.NETWORK_FUNCTIONS}.mgmt"
+            return [sys.executable, "-I", str(_HEALTH), *files, *told, ofctl, str(bridge)]
         elif daemon is NORTHD:
             special = [
                 f"--ovnnb-db={self.remote(node, NORTHBOUND)}",

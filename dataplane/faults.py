@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from dataplane import daemons, dnsmasq
+from dataplane import daemons, dnsmasq, functions
 from dataplane.inventory import End, Inventory, Link
 from netctl.model import Intent, bgp, devices
 from netctl.model.fault import Fault
+from netctl.model.functions import instances
 
 DNSMASQ = "dnsmasq"
 """All DHCP servers of a host, as users call them."""
@@ -22,7 +23,8 @@ def afflicted(inventory: Inventory, intent: Intent, faults: Iterable[Fault]) -> 
     """The inventory with these faults.
 
     A broken link has its switch's end down, so that a host loses carrier as by a cut cable. A switch that
-    failed has all of its ports down; a host that lost its power as well, and no daemon.
+    failed has all of its ports down; a host that lost its power as well, and no daemon. A network function
+    that failed has its NICs down and no program.
     """
     down: set[tuple[str, str]] = set()
     dark: set[str] = set()
@@ -35,11 +37,16 @@ def afflicted(inventory: Inventory, intent: Intent, faults: Iterable[Fault]) -> 
         elif fault.kind == "host":
             dark.add(fault.node)
             for name in powered(intent, fault.node):
-                roles = {daemon.role for daemon in (*daemons.of(inventory.nodes[name]), daemons.PUNT)}
+                every = (*daemons.of(inventory.nodes[name]), daemons.PUNT, daemons.HEALTH)
+                roles = {daemon.role for daemon in every}
                 stopped.setdefault(name, set()).update(roles)
             stopped.setdefault(f"{fault.node}.cvm", set()).update(_servers(inventory, fault.node))
         elif fault.kind == "daemon" and fault.part == DNSMASQ:
             stopped.setdefault(f"{fault.node}.cvm", set()).update(_servers(inventory, fault.node))
+        elif fault.kind == "function":
+            for name in _instances(intent, fault):
+                dark.add(name)
+                stopped.setdefault(name, set()).add(functions.ROLE)
         elif fault.kind == "daemon":
             stopped.setdefault(fault.node, set()).add(fault.part)
     nodes = {
@@ -56,6 +63,8 @@ def concerned(intent: Intent, faults: Iterable[Fault]) -> set[str]:
     for fault in faults:
         if fault.kind == "link":
             found |= {node for node, _ in _ends(intent, fault)}
+        elif fault.kind == "function":
+            found |= _instances(intent, fault)
         else:
             found |= powered(intent, fault.node) if fault.kind == "host" else {fault.node}
         if fault.kind == "host" or fault.part == DNSMASQ:
@@ -70,7 +79,14 @@ def powered(intent: Intent, host: str) -> set[str]:
 
 def stops_daemons(faults: Iterable[Fault]) -> bool:
     """Whether healing these starts daemons, so that the lab has to become ready again."""
-    return any(fault.kind in ("host", "daemon") for fault in faults)
+    return any(fault.kind in ("host", "daemon", "function") for fault in faults)
+
+
+def _instances(intent: Intent, fault: Fault) -> set[str]:
+    """The nodes of a function that failed: on one host, or on all."""
+    return {
+        one.name for one in instances(intent) if one.function == fault.node and fault.part in ("", one.host)
+    }
 
 
 def _servers(inventory: Inventory, host: str) -> set[str]:

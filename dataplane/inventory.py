@@ -15,9 +15,11 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 from typing import Literal
 
 from netctl.model import Hypervisor, Intent, addressing, basic, bgp, devices
+from netctl.model.chain import NetworkFunction
+from netctl.model.functions import Instance, instances
 from netctl.model.subnet import LEASE_TIME, Subnet
 
-Kind = Literal["central", "host", "switch", "vm", "machine", "cvm", "speaker"]
+Kind = Literal["central", "host", "switch", "vm", "machine", "cvm", "speaker", "function"]
 
 CENTRAL = "_central"
 
@@ -27,6 +29,9 @@ GUEST_MTU = 1500
 
 TUNNEL_MTU = 2000
 """Of the link that carries VXLAN to the CVM: room for what guests put into DHCP and ARP, and for VXLAN."""
+
+TAG = 4
+"""Octets of an 802.1Q tag."""
 
 PEER_OVERHEAD = 8
 """Octets that a frame may be longer on the link of an MLAG pair: its own VLAN tag, and the pair's."""
@@ -46,6 +51,7 @@ KIND_WORDS: Mapping[Kind, str] = {
     "machine": "bare machine",
     "cvm": "controller VM",
     "speaker": "BGP speaker",
+    "function": "network function",
 }
 """What users call each kind of node."""
 
@@ -87,6 +93,15 @@ class Server:
     clients: Mapping[str, IPv4Address]
     lease_time: int
     options: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a network function runs: a program of netctl's or a command; `rules` are a firewall's."""
+
+    name: str
+    inline: bool
+    rules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +163,8 @@ class Node:
     br.microseg hands packets to a daemon. `bgp`: a router, or a speaker of a gateway host. `forwards`: it
     must pass on packets that are for others. `servers` are a CVM's DHCP servers, by subnet. `free` are a
     guest's devices in unmanaged subnets: it gives them addresses itself, or none.
+    `program` is what a network function runs. `probed` are a host's inline functions, with their ports in
+    br.nf.
     """
 
     name: str
@@ -168,6 +185,8 @@ class Node:
     forwards: bool = False
     servers: Mapping[str, Server] = field(default_factory=dict)
     free: frozenset[str] = frozenset()
+    program: Program | None = None
+    probed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +233,9 @@ def inventory(intent: Intent) -> Inventory:
     ]
     links = _switch_links(intent)
     tunnels: list[Tunnel] = []
+    found: dict[str, list[Instance]] = {}
+    for instance in instances(intent):
+        found.setdefault(instance.host, []).append(instance)
     for host in intent.hosts.values():
         addresses = {devices.CVM_BRIDGE: HOST_INTERNAL}
         if any(bridge.bridge == "br0" for bridge in host.bridges):
@@ -231,6 +253,11 @@ def inventory(intent: Intent) -> Inventory:
                 bridges=tuple(bridge.bridge for bridge in host.bridges),
                 learning=basic.learning_bridges(intent, host),
                 punted=basic.punts(intent, host),
+                probed={
+                    one.function: (one.port("in"), one.port("out"))
+                    for one in found.get(host.name, ())
+                    if len(one.ends) > 1
+                },
             )
         )
         links += _host_links(host, intent.file.fabric.mtu)
@@ -256,6 +283,9 @@ def inventory(intent: Intent) -> Inventory:
                 End(port.vm, Device(port.guest_device, port.mac, port.mtu, stack=True, rate=port.rate)),
             )
         )
+    for instance in instances(intent):
+        nodes.append(Node(instance.name, "function", program=_program(instance.definition)))
+        links += _function_links(intent, instance)
     for machine in intent.machines.values():
         made = machine.definition
         routes = [Route(str(route.to), str(route.via), devices.MACHINE_NIC) for route in made.routes]
@@ -388,6 +418,21 @@ def _tunnels(intent: Intent, host: Hypervisor, cvm: str) -> Iterator[Tunnel]:
                 addressing.udp_port(each.bridge, purpose),
                 addressing.HOST_ADDRESS.ip,
             )
+
+
+def _program(function: NetworkFunction) -> Program:
+    rules = tuple(f"allow {rule.allow}" if rule.allow else f"deny {rule.deny}" for rule in function.rules)
+    return Program(function.program.strip(), function.mode == "inline", rules)
+
+
+def _function_links(intent: Intent, instance: Instance) -> Iterator[Link]:
+    """The NICs of a function: with room for the largest frame of any NIC, and its tag."""
+    mtu = max((port.mtu for port in intent.ports), default=GUEST_MTU) + TAG
+    for end in instance.ends:
+        yield Link(
+            End(instance.host, Device(instance.port(end), None, mtu)),
+            End(instance.name, Device(end, None, mtu)),
+        )
 
 
 def _vms(intent: Intent) -> list[Node]:

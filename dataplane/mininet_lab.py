@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataplane import engine, enter, store
 from dataplane.inventory import Inventory, inventory
-from dataplane.nodes import Attached, Cable, Cvm, Hypervisor, Machine, Port, Tor, Vm
+from dataplane.nodes import Attached, Cable, Cvm, Function, Hypervisor, Machine, Port, Tor, Vm
 from netctl.errors import InputError, MachineError
 
 with warnings.catch_warnings():
@@ -38,6 +38,7 @@ CLASSES: dict[str, type[Attached]] = {
     "machine": Machine,
     "cvm": Cvm,
     "speaker": Cvm,
+    "function": Function,
     "host": Hypervisor,
     "switch": Tor,
 }
@@ -49,9 +50,9 @@ PING_LIMIT = 1
 class Lab(Mininet):
     """A running lab as a Mininet net.
 
-    `hosts` are the VMs and bare machines, `switches` the ToRs, `hypervisors` and `cvms` what they are called;
-    a host's BGP speakers are beside its CVM. `name` may be left out when one lab is running. Raises
-    InputError when there is no such lab.
+    `hosts` are the VMs and bare machines, `switches` the ToRs, `hypervisors`, `cvms` and `functions` what
+    they are called; a host's BGP speakers are beside its CVM. `name` may be left out when one lab is running.
+    Raises InputError when there is no such lab.
     """
 
     def __init__(self, name: str | None = None, intent: Intent | None = None) -> None:
@@ -69,6 +70,7 @@ class Lab(Mininet):
         self.switches: list[Attached] = []
         self.hypervisors: list[Attached] = []
         self.cvms: list[Attached] = []
+        self.functions: list[Attached] = []
         self.controllers: list[Attached] = []
         self.links: list[Cable] = []
         self.nameToNode: dict[str, Attached] = {}
@@ -89,6 +91,7 @@ class Lab(Mininet):
             "host": self.hypervisors,
             "cvm": self.cvms,
             "speaker": self.cvms,
+            "function": self.functions,
         }
         for node in rack.nodes.values():
             if node.kind not in CLASSES:

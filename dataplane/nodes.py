@@ -6,7 +6,7 @@ ends: the terminal hangs up). Mininet's `mnexec` is not needed, nor are `ifconfi
 
     Node (Mininet)
       Attached            enters a namespace, shell on demand
-        Vm, Machine, Cvm
+        Vm, Machine, Cvm, Function
         Hypervisor, Tor   have an Open vSwitch: `ovs-vsctl` and so on talk to it
 """
 
@@ -199,6 +199,10 @@ class Machine(Attached):
 
 class Cvm(Attached):
     """A controller VM."""
+
+
+class Function(Attached):
+    """A network function on a host."""
 
 
 class Switching(Attached):

@@ -48,7 +48,7 @@ _BARRIER_REQUEST, _BARRIER_REPLY = 20, 21
 _NICIRA = 0x00002320
 _SET_PACKET_IN_FORMAT, _SET_CONTROLLER_ID, _PACKET_IN2 = 16, 20, 30
 _FORMAT_PACKET_IN2 = 2
-_PACKET, _COOKIE, _METADATA, _USERDATA = 0, 4, 6, 7
+_PACKET, _COOKIE, METADATA, _USERDATA = 0, 4, 6, 7
 _OXM_IN_PORT = 0x8000
 _FROM_CONTROLLER, _NO_BUFFER = 0xFFFFFFFD, 0xFFFFFFFF
 
@@ -158,13 +158,13 @@ def experimenter(subtype: int, body: bytes) -> bytes:
     return message(_EXPERIMENTER, struct.pack("!II", _NICIRA, subtype) + body)
 
 
-def greeting() -> bytes:
+def greeting(identifier: int = CONTROLLER_ID) -> bytes:
     """What is said first: who we are, and which packets we want."""
     return (
         message(_HELLO, b"")
         + message(_SET_CONFIG, struct.pack("!HH", 0, 0xFFFF))
         + experimenter(_SET_PACKET_IN_FORMAT, struct.pack("!I", _FORMAT_PACKET_IN2))
-        + experimenter(_SET_CONTROLLER_ID, struct.pack("!6xH", CONTROLLER_ID))
+        + experimenter(_SET_CONTROLLER_ID, struct.pack("!6xH", identifier))
         + message(_BARRIER_REQUEST, b"")
     )
 
@@ -271,7 +271,7 @@ class Switch:
             return
         if told[0] & LOG:
             self._hits.add(found.get(_COOKIE, b"")[-8:], told[1] if len(told) > 1 else 0, frame)
-        port = in_port(found.get(_METADATA, b""))
+        port = in_port(found.get(METADATA, b""))
         answer = refusal(frame) if told[0] & REJECT and port is not None else None
         if answer is not None and port is not None:
             self._socket.sendall(packet_out(port, answer))

@@ -30,6 +30,7 @@ from dataplane import (
     buffers,
     daemons,
     dnsmasq,
+    functions,
     leases,
     netns,
     processes,
@@ -68,6 +69,9 @@ NEIGHBOUR_AGE = 3600
 
 MEMBER_LIMIT = 20.0
 """Seconds that a bond may take to use an uplink with carrier again. One or two are usual."""
+
+FUNCTION_LIMIT = 5.0
+"""Seconds that a network function may take until the first packet passes it."""
 
 ROOM_OF_NODE = 128 << 10
 """Octets on disk for a node's databases and logs; 60 to 90 KiB are used when a lab has just come up."""
@@ -187,6 +191,7 @@ class Rack:
     def difference(self, observed: Observed) -> list[Change]:
         """What `build`, `activate` and `prune` would do."""
         changes = []
+        place = functions.directory(self.lab)
         for node in self.inventory.nodes.values():
             seen = observed.snapshots.get(node.name)
             if seen is None:
@@ -200,8 +205,11 @@ class Rack:
             ]
             if bgp.outdated(self.lab, node):
                 changes.append(Change("~", node.name, "BGP is configured for something else"))
-            if node.kind == "host" and not node.punted and daemons.PUNT.role in alive:
-                changes.append(Change("-", node.name, f"daemon {daemons.PUNT.role} runs"))
+            changes += [
+                Change("-", node.name, f"daemon {role} runs") for role in sorted(_unneeded(node) & alive)
+            ]
+            if node.probed and not functions.told(self.runner, node):
+                changes.append(Change("~", node.name, "its network functions are others"))
             changes += [
                 Change("-", node.name, f"daemon {role} runs") for role in sorted(node.stopped & alive)
             ]
@@ -219,6 +227,9 @@ class Rack:
                 for device in leases.missing(node, observed.running.get(node.name, ()))
             ]
             changes += [Change("~", node.name, text) for text in self._layer3_difference(node, seen)]
+            if node.program is not None:
+                text = functions.wrong(self.lab, node, place, observed.running.get(node.name, ()))
+                changes += [Change("~", node.name, text)] if text else []
         for link in self.inventory.links:
             changes += self._link_difference(link, observed)
         for tunnel in self.inventory.tunnels:
@@ -265,9 +276,8 @@ class Rack:
         processes.end(
             process.pid
             for node in self.inventory.of_kind("host")
-            if not node.punted
             for process in observed.running.get(node.name, ())
-            if daemons.PUNT.role in daemons.roles_of([process])
+            if daemons.roles_of([process]) & _unneeded(node)
         )
         processes.end(
             pid
@@ -292,11 +302,28 @@ class Rack:
             progress("links and guests")
             links = pool.submit(self._make_links, observed)
             _all([*started, links])
+        progress("network functions")
+        self._start_functions(observed, {node for node, _ in links.result()})
         under_switches: dict[str, list[str]] = {}
         for name, device in sorted(links.result()):
             if daemons.VSWITCHD.role in daemons.roles_of(observed.running.get(name, ())):
                 under_switches.setdefault(name, []).append(device)
         return under_switches
+
+    def _start_functions(self, observed: Observed, renewed: Collection[str]) -> None:
+        """Start the programs of functions that do not run as they must, or whose NICs are new."""
+        place = functions.directory(self.lab)
+        for host in self.inventory.of_kind("host"):
+            if host.probed:
+                functions.tell(self.runner, host)
+        with _pool() as pool:
+            work = []
+            for node in self.inventory.of_kind("function"):
+                running = observed.running.get(node.name, ())
+                wrong = functions.wrong(self.lab, node, place, running)
+                if not node.stopped and (wrong or node.name in renewed):
+                    work.append(pool.submit(functions.start, self.lab, node, place, running))
+            _all(work)
 
     def activate(self, observed: Observed, progress: Progress) -> None:
         """What needs the written configuration: host addresses and ovn-controllers."""
@@ -311,7 +338,7 @@ class Rack:
                     pool.submit(
                         self.runner.start,
                         node.name,
-                        _wanted(node, (daemons.CONTROLLER, *_punt(node))),
+                        _wanted(node, (daemons.CONTROLLER, *beside(node))),
                         observed.running.get(node.name, ()),
                     )
                     for node in hosts
@@ -464,6 +491,30 @@ class Rack:
         late = [words for each in asking for words in each.result()]
         if late and not any(node.stopped for node in self.inventory.nodes.values()):
             raise ChangeError("; ".join(late[:5]), "`netctl status` shows what runs.")
+
+    def await_functions(self, observed: Observed) -> None:
+        """Wait until something has come through each inline function whose program was just started.
+
+        Not for ever: what a program does with packets is its own business, and `status` shows it.
+        """
+        place = functions.directory(self.lab)
+        fresh = {
+            node.name
+            for node in self.inventory.of_kind("function")
+            if not node.stopped
+            and functions.wrong(self.lab, node, place, observed.running.get(node.name, ()))
+        }
+        deadline = time.monotonic() + FUNCTION_LIMIT
+        while time.monotonic() < deadline:
+            silent = {
+                f"{name}.{host.name}"
+                for host in self.inventory.of_kind("host")
+                if host.probed and not host.stopped
+                for name in host.probed.keys() - functions.living(self.runner, host.name)
+            }
+            if not silent & fresh:
+                return
+            time.sleep(0.05)
 
     def warm_tunnels(self) -> None:
         """Tell the hosts each other's MAC addresses again; a lab at rest forgets them after an hour."""
@@ -883,9 +934,19 @@ def _rate(rate: int | None) -> str:
     return "unlimited" if rate is None else f"{rate / 1e6:g} Mbit/s"
 
 
-def _punt(node: Node) -> tuple[Daemon, ...]:
-    """The daemon that takes what br.microseg punts, where one is needed and the switch runs."""
-    return (daemons.PUNT,) if node.punted and not node.stopped & _SWITCHING else ()
+def beside(node: Node) -> tuple[Daemon, ...]:
+    """Daemons beside a host's switch, where they are needed and it runs."""
+    if node.stopped & _SWITCHING:
+        return ()
+    return (*((daemons.PUNT,) if node.punted else ()), *((daemons.HEALTH,) if node.probed else ()))
+
+
+def _unneeded(node: Node) -> set[str]:
+    """The roles of daemons that a host has no use for."""
+    if node.kind != "host":
+        return set()
+    found = {daemons.PUNT.role: node.punted, daemons.HEALTH.role: bool(node.probed)}
+    return {role for role, needed in found.items() if not needed}
 
 
 def _wanted(node: Node, started: Iterable[Daemon]) -> list[Daemon]:

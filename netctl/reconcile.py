@@ -29,7 +29,9 @@ from netctl.drivers import (
     wait_until_ready,
 )
 from netctl.errors import ChangeError
+from netctl.model import basic
 from netctl.model.change import Plan, by_bridge
+from netctl.model.functions import detours
 from netctl.model.intent import Intent
 from netctl.model.state import NORTHBOUND, Endpoints, State
 from netctl.plan import halfway, plan, without
@@ -206,7 +208,8 @@ def _expected(intent: Intent, names: Names, silent: Collection[str] = ()) -> Exp
             if intent.file.subnets[port.subnet].type not in OVN_TYPES:
                 taps[names.nic(port)] = port.host, port.tap
             else:
-                ports[names.nic(port)] = port.host, None if port.mode == "trunk" else port.tap
+                device = basic.down(port.tap) if detours(intent, port) else port.tap
+                ports[names.nic(port)] = port.host, None if port.mode == "trunk" else device
     for port, (_, vlan) in tagged(intent, OVN_TYPES):
         if names.nic(port) in ports:
             ports[names.trunked(port, vlan)] = port.host, None

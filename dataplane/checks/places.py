@@ -1,7 +1,7 @@
 """Places where packets are seen, and what the words of a check mean. Pure.
 
 The NICs of VMs and bare machines are where packets come from and go to; *points* are where they pass: a
-host's taps and uplinks, a switch's ports.
+host's taps and uplinks, a switch's ports, the NICs of network functions.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Literal
 
 from netctl.errors import ConflictError, InputError
 from netctl.model import Intent, devices
+from netctl.model.functions import instances
 
-Role = Literal["nic", "tap", "uplink", "switch"]
+Role = Literal["nic", "tap", "uplink", "switch", "function"]
 Version = Literal[4, 6]
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -29,7 +30,8 @@ class Place:
     There is one object for each device of a lab; two are the same device when they are the same object.
 
     `segment` is the same for all NICs that get each other's broadcasts. `bound`: the node has more NICs, so
-    a socket must be tied to this one. `forwards`: its node is a hop on the way to others.
+    a socket must be tied to this one. `forwards`: its node is a hop on the way to others. `inline`: of a
+    network function that is no tap.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Place:
     ip6: IPv6Address | None = None
     network6: IPv6Network | None = None
     gateway6: IPv6Address | None = None
+    inline: bool = False
 
     def address(self, version: Version) -> Address | None:
         """Its address of that version of IP."""
@@ -133,8 +136,8 @@ def places(intent: Intent) -> dict[str, Place]:
 
 
 def points(intent: Intent) -> list[Place]:
-    """All taps and uplinks of hosts and all ports of switches."""
-    found = []
+    """All taps and uplinks of hosts, all ports of switches, and all NICs of network functions."""
+    found = functions(intent)
     for host in intent.hosts.values():
         for nic, made in host.nics.items():
             found.append(Place(f"{host.name} {nic}", host.name, nic, "uplink", host=host.name))
@@ -150,6 +153,15 @@ def points(intent: Intent) -> list[Place]:
     for machine in intent.machines.values():
         found.append(_port(machine.definition.switch, devices.machine_cable(machine.name)))
     return found
+
+
+def functions(intent: Intent) -> list[Place]:
+    """All NICs of network functions."""
+    return [
+        Place(f"{one.name} {end}", one.name, end, "function", host=one.host, inline=len(one.ends) > 1)
+        for one in instances(intent)
+        for end in one.ends
+    ]
 
 
 def _port(switch: str, device: str) -> Place:

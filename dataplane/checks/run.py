@@ -190,7 +190,6 @@ def _refuse_unsupported(intent: Intent, check: Check, verbs: Mapping[str, Verb])
 
 
 _UNSUPPORTED: tuple[tuple[str, Callable[[Probe], bool]], ...] = (
-    ("through", lambda probe: probe.through is not None),
     (
         f"a tagged payload of more than {LARGEST} octets",
         lambda probe: probe.vlan is not None and (probe.size or 0) > LARGEST,
@@ -231,6 +230,7 @@ def _session(intent: Intent, lab: str, probes: Iterable[Probe], *, points: bool 
         short=any(probe.size is not None and probe.size < MARK_LENGTH for probe in probes),
         tagged=any(probe.vlan is not None for probe in probes),
         points=points or any(probe.on_uplink is not None or probe.via is not None for probe in probes),
+        functions=any(probe.through is not None for probe in probes),
     )
 
 

@@ -22,6 +22,7 @@ from dataplane.checks.ledger import Ledger
 from dataplane.checks.loop import Loop
 from dataplane.checks.packets import MARK_LENGTH, RUN_LENGTH, payload
 from dataplane.checks.places import Place, Target, places
+from dataplane.checks.places import functions as all_functions
 from dataplane.checks.places import points as all_points
 from dataplane.checks.senders import Senders
 from dataplane.checks.servers import Servers
@@ -53,7 +54,14 @@ class Session:
     """Use as a context manager: on leaving it, nothing is left in the lab."""
 
     def __init__(
-        self, intent: Intent, lab: str, *, short: bool = False, tagged: bool = False, points: bool = False
+        self,
+        intent: Intent,
+        lab: str,
+        *,
+        short: bool = False,
+        tagged: bool = False,
+        points: bool = False,
+        functions: bool = False,
     ) -> None:
         """A session on a lab.
 
@@ -62,10 +70,12 @@ class Session:
             lab: its name.
             short: there will be payloads too short for a mark.
             tagged: there will be tagged frames.
-            points: watch the taps, uplinks and switches in between as well.
+            points: watch the taps, uplinks, switches and network functions in between as well.
+            functions: watch the network functions.
         """
         self.intent, self.lab, self._short, self._tagged = intent, lab, short, tagged
-        self.points = [each for each in all_points(intent) if _exists(lab, each)] if points else []
+        between = all_points(intent) if points else all_functions(intent) if functions else []
+        self.points = [each for each in between if _exists(lab, each)]
         self.places: Mapping[str, Place] = places(intent)
         self.run = secrets.token_bytes(RUN_LENGTH)
         self._numbers = itertools.count(1)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
+from dataplane.checks.crossing import wrong_functions
 from dataplane.checks.flight import Flight
 from dataplane.checks.packets import TCP, Kind, Packet
 from dataplane.checks.watch import Sighting
@@ -72,7 +73,12 @@ def judge(probe: Probe, flights: Sequence[Flight]) -> Verdict:
 
 
 def _faults(probe: Probe, flight: Flight) -> list[str]:
-    return _EXPECTED[probe.expect](flight) + _wrong_source(probe, flight) + _wrong_way(probe, flight)
+    return (
+        _EXPECTED[probe.expect](flight)
+        + _wrong_source(probe, flight)
+        + _wrong_way(probe, flight)
+        + wrong_functions(probe, flight)
+    )
 
 
 def _wrong_source(probe: Probe, flight: Flight) -> list[str]:

@@ -216,6 +216,9 @@ class _Walker:
             way.end = place
             yield way
             return
+        if self._inventory.nodes[far].kind == "function":
+            yield _end(way, far, "a network function decides what becomes of it", form)
+            return
         if hops >= MOST_HOPS:
             yield _end(way, far, "it goes round in a loop", form)
             return

@@ -418,6 +418,7 @@ def _change(rack: Rack, intent: Intent, desired: State, target: Record, progress
         rack.ask_for_addresses(observed)
         if changes:
             rack.introduce(observed)
+        rack.await_functions(observed)
         if changes and not target.faults:
             rack.greet()
             reconcile.wait_neighbours(intent, databases, NEIGHBOUR_LIMIT)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from netctl.cli import bgp, output, vpcs
+from netctl.cli import bgp, functions, output, vpcs
 from netctl.cli.bond import describe
 from netctl.cli.bond import state as bond_state
 from netctl.cli.options import LAB_PANEL, Json, LabArgument
@@ -151,6 +151,7 @@ def gather(running: Running) -> dict[str, Any]:
         "subnets": subnets,
         "vpcs": vpcs.gather(running),
         "nics": nics,
+        "functions": functions.gather(running, faults),
         "machines": [
             {"name": name, "switch": machine.definition.switch, "vlan": machine.definition.vlan}
             | {"ip": str(machine.definition.ip) if machine.definition.ip else None}
@@ -233,6 +234,7 @@ def show(report: dict[str, Any]) -> None:
                 for n in sorted(report["nics"], key=lambda n: (n["vm"], n["nic"]))
             ],
         )
+    functions.show(report["functions"])
     if report["machines"]:
         output.heading("bare machines")
         output.table(

@@ -7,6 +7,7 @@ whose function adds its rows to `Rows` and its flows to `FlowSet`; `compile_inte
 from __future__ import annotations
 
 from netctl.compile import fabric, hosts, mlag, policies, subnets, vpcs
+from netctl.compile.chains import Chaining
 from netctl.compile.flows import FlowSet
 from netctl.compile.names import Names
 from netctl.compile.policies_rules import Policing
@@ -33,6 +34,7 @@ def compile_intent(
     names = Names(prefix)
     northbound = Rows(intent.name)
     policing = Policing.of(intent)
+    chaining = Chaining.of(intent, policing)
     subnets.compile_subnets(intent, names, northbound)
     vpcs.compile_vpcs(intent, names, northbound)
     policies.compile_policies(intent, policing, names, northbound)
@@ -40,7 +42,7 @@ def compile_intent(
     programs = {}
     for host in intent.hosts.values():
         rows, flows = Rows(intent.name), FlowSet(intent.name)
-        hosts.compile_host(intent, host, policing, names, southbound, datapath, rows, flows)
+        hosts.compile_host(intent, host, policing, chaining, names, southbound, datapath, rows, flows)
         nodes[host.name] = rows.database()
         programs[host.name] = flows.flows()
     for switch in intent.switches:

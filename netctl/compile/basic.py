@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from netctl.compile import addressing
-from netctl.compile.bridges import add_bridge, add_patch, add_tap
+from netctl.compile.bridges import add_bridge, add_patch, add_port, add_tap
+from netctl.compile.chains import NETWORK_FUNCTIONS, Chaining, compile_chains
 from netctl.compile.flows import GROUP_ADDRESS, LINK_LOCAL, TAGGED, UNTAGGED, FlowSet, Pipeline
 from netctl.compile.names import Names
 from netctl.compile.policies_basic import ALL_OPEN, compile_policies
@@ -25,6 +26,7 @@ from netctl.compile.rows import Rows
 from netctl.model import addressing as management
 from netctl.model import basic, ipv6
 from netctl.model.flow import learned_cookie
+from netctl.model.functions import detours
 from netctl.model.intent import Hypervisor, Intent, Port, UplinkBridge
 from netctl.model.state import Ref
 
@@ -55,20 +57,6 @@ LOCAL = Pipeline(
 )
 """br0.local."""
 
-NETWORK_FUNCTIONS = Pipeline(
-    {
-        "admission": "of which virtual switch a frame is (reg3), and whether it goes up or down",
-        "arrival": "frames from the uplinks that had two tags are dropped",
-        "chains": "what goes up, through its service chain (none yet)",
-        "up": "learns that the sender is here; looks for the receiver",
-        "turn": "to a receiver on this host back down, else on to the uplinks; both where nobody knows",
-        "down": "learns that the sender is elsewhere; looks for the receiver",
-        "inward": "on to br.microseg, unless the receiver is elsewhere too",
-        "learned": "here (reg0=1) or elsewhere (reg0=2) by virtual switch, VLAN and MAC address",
-    }
-)
-"""br.nf."""
-
 HERE, ELSEWHERE = 1, 2
 
 KEEP_TAG = "move:NXM_OF_VLAN_TCI[]->NXM_NX_REG2[0..15]"
@@ -96,6 +84,7 @@ def compile_basic(
     intent: Intent,
     host: Hypervisor,
     policing: Policing,
+    chaining: Chaining,
     names: Names,
     datapath: str,
     rows: Rows,
@@ -106,14 +95,17 @@ def compile_basic(
     Returns the bridges, and for each uplink bridge the port that it needs for them.
     """
     switches = basic.bridges_of(intent, host)
-    if not switches:
+    functions = compile_chains(intent, host, policing, chaining, flows)
+    before_ovn = [port for port in intent.ports_by_host[host.name] if detours(intent, port)]
+    if not switches and not functions and not before_ovn:
         return [], {}
     why = f"host {host.name}"
     learned = f"cookie={learned_cookie(intent.name):#x}"
     policed = compile_policies(intent, host, policing, flows)
+    chained = {intent.ports[nic].number for nic in chaining.nics}
     microseg: list[Ref] = []
     network_functions: list[Ref] = []
-    bridges = [addressing.add_tunnel_bridge(rows, flows, host, datapath)]
+    bridges = [addressing.add_tunnel_bridge(rows, flows, host, datapath)] if switches else []
     subnets = management.subnets_of(intent, host)
     ends: dict[str, Ref] = {}
     for switch in switches:
@@ -138,11 +130,22 @@ def compile_basic(
         enabled = [port for port in ports if port.enabled]
         its = [subnet for subnet in subnets if subnet.bridge == switch]
         _local_flows(intent, switch, enabled, its, policed, learned, flows, why)
+        for port in enabled:
+            if port.number in chained:
+                _known_flows(intent, switch, port, flows)
         if policed is None:
             _open_microseg_flows(number, flows, why)
         _network_function_flows(number, flows, why)
     _shared_flows(learned, flows, why)
-    bridges.append(_bridge(rows, host, basic.MICROSEG, 0xFE, datapath, microseg))
+    for port in before_ovn:
+        about, ends_of = f"vm {port.vm}", (basic.up(port.tap), basic.down(port.tap))
+        network_functions.append(add_port(rows, port.tap, about, limited=port.rate is not None))
+        network_functions.append(add_patch(rows, *ends_of, about))
+    for one in functions:
+        about = f"network function {one.function}"
+        network_functions += [add_port(rows, one.port(end), about) for end in one.ends]
+    if switches:
+        bridges.append(_bridge(rows, host, basic.MICROSEG, 0xFE, datapath, microseg))
     bridges.append(_bridge(rows, host, basic.NETWORK_FUNCTIONS, 0xFF, datapath, network_functions))
     return bridges, ends
 
@@ -259,6 +262,15 @@ def _local_flows(
     addressing.add_flows(intent, switch, subnets, {*untagged, *tagged}, LOCAL, add)
     if policed is not None:
         _policed_flows(ports, policed, untagged, tagged, add)
+
+
+def _known_flows(intent: Intent, switch: UplinkBridge, port: Port, flows: FlowSet) -> None:
+    """Where a NIC with a chain is need not be learned: a function sends for others."""
+    native, others = carried(intent, port)
+    here = (f"set_field:{port.number:#x}->reg0", LOCAL.goto("delivery"))
+    for vlan in (native, *others):
+        match = (addressing.on(vlan), f"dl_dst={port.mac}")
+        flows.add(basic.local(switch), LOCAL["destination"], 150, match, here, f"vm {port.vm}")
 
 
 def _flood(untagged: list[Port], tagged: list[Port]) -> list[str]:
@@ -407,15 +419,16 @@ def _network_function_flows(number: int, flows: FlowSet, why: str) -> None:
 
     # One more than its number: 0 is no virtual switch's.
     switch, on = f"set_field:{number + 1:#x}->reg3", f"reg3={number + 1:#x}"
-    back = (FORGET_PORT, f"output:{down}")
-    add("admission", (f"in_port={down}",), switch, NETWORK_FUNCTIONS.goto("chains"))
+    back = (FORGET_PORT, NETWORK_FUNCTIONS.look_up("receiver"))
+    add("admission", (f"in_port={down}",), switch, NETWORK_FUNCTIONS.goto("sender"))
     bare = (KEEP_TAG, "pop_vlan", *LOOK_AGAIN)
     arrive = (switch, CLEAR_MARK, *bare, NETWORK_FUNCTIONS.goto("arrival"))
     add("admission", (f"in_port={up}", TAGGED), *arrive)
     add("turn", (on, "reg0=0"), *back, CLEAR_MARK, f"output:{up}")
     add("turn", (on, f"reg0={HERE:#x}"), *back)
     add("turn", (on, f"reg0={ELSEWHERE:#x}"), CLEAR_MARK, f"output:{up}")
-    add("inward", (on,), f"output:{down}")
+    add("inward", (on,), NETWORK_FUNCTIONS.goto("receiver"))
+    add("receiver", (on,), f"output:{down}")
 
 
 def _shared_flows(learned: str, flows: FlowSet, why: str) -> None:
@@ -425,9 +438,9 @@ def _shared_flows(learned: str, flows: FlowSet, why: str) -> None:
         flows.add(basic.NETWORK_FUNCTIONS, NETWORK_FUNCTIONS[table], priority, match, actions, why)
 
     find = NETWORK_FUNCTIONS.look_up("learned")
-    add("admission", 200, (f"dl_src={GROUP_ADDRESS}",))
+    add("admission", 300, (f"dl_src={GROUP_ADDRESS}",))
     add("arrival", 100, (UNTAGGED,), *PUT_TAG, NETWORK_FUNCTIONS.goto("down"))
-    add("chains", 0, (), NETWORK_FUNCTIONS.goto("up"))
+    add("sender", 0, (), NETWORK_FUNCTIONS.goto("up"))
     add("up", 0, (), _learn_where(HERE, learned), find, NETWORK_FUNCTIONS.goto("turn"))
     add("down", 0, (), _learn_where(ELSEWHERE, learned), find, NETWORK_FUNCTIONS.goto("inward"))
     add("inward", 200, (f"reg0={ELSEWHERE:#x}",))

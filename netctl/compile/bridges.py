@@ -94,19 +94,32 @@ def add_tap(rows: Rows, port: Port, names: Names) -> Ref:
         rows,
         port.tap,
         f"vm {port.vm}",
-        external_ids={
-            "attached-mac": port.mac,
-            "iface-id": names.nic(port),
-            "iface-status": "active",
-            "vm-id": port.vm,
-        },
+        external_ids=nic_ids(port, names),
         limited=port.rate is not None,
     )
 
 
-def add_patch(rows: Rows, name: str, peer: str, why: str, *, trunks: tuple[int, ...] = ()) -> Ref:
+def nic_ids(port: Port, names: Names) -> dict[str, str]:
+    """What an interface says of the NIC that it stands for."""
+    return {
+        "attached-mac": port.mac,
+        "iface-id": names.nic(port),
+        "iface-status": "active",
+        "vm-id": port.vm,
+    }
+
+
+def add_patch(
+    rows: Rows,
+    name: str,
+    peer: str,
+    why: str,
+    *,
+    trunks: tuple[int, ...] = (),
+    external_ids: Mapping[str, str] | None = None,
+) -> Ref:
     """One end of a patch to another bridge, whose port is `peer`. Without `trunks` it carries every VLAN."""
-    device = rows.add("Interface", name, why, type="patch", options={"peer": peer})
+    device = rows.add("Interface", name, why, type="patch", options={"peer": peer}, external_ids=external_ids)
     return rows.add("Port", name, why, interfaces=(device,), trunks=trunks)
 
 

@@ -9,16 +9,26 @@ from __future__ import annotations
 
 from netctl.compile import slb
 from netctl.compile.basic import compile_basic
-from netctl.compile.bridges import VLAN_LIMIT, add_bridge, add_port, add_tap, leave_rates_alone
+from netctl.compile.bridges import (
+    VLAN_LIMIT,
+    add_bridge,
+    add_patch,
+    add_port,
+    add_tap,
+    leave_rates_alone,
+    nic_ids,
+)
+from netctl.compile.chains import Chaining
 from netctl.compile.flows import FlowSet
 from netctl.compile.mirrors import compile_mirrors
 from netctl.compile.names import Names
 from netctl.compile.policies_rules import Policing
 from netctl.compile.rows import Rows, refs
 from netctl.compile.subnets import OVN_TYPES
-from netctl.model import bgp
+from netctl.model import basic, bgp
 from netctl.model.devices import INTEGRATION_BRIDGE
-from netctl.model.intent import Hypervisor, Intent, UplinkBridge
+from netctl.model.functions import detours
+from netctl.model.intent import Hypervisor, Intent, Port, UplinkBridge
 from netctl.model.state import OWNER_KEY, Ref
 
 DATAPATH = "netdev"
@@ -39,6 +49,7 @@ def compile_host(
     intent: Intent,
     host: Hypervisor,
     policing: Policing,
+    chaining: Chaining,
     names: Names,
     southbound: str,
     datapath: str,
@@ -47,8 +58,8 @@ def compile_host(
 ) -> None:
     """All rows and flows of a host."""
     why = f"host {host.name}"
-    basic, ends = compile_basic(intent, host, policing, names, datapath, rows, flows)
-    bridges = [_integration_bridge(intent, host, names, datapath, rows), *basic]
+    local, ends = compile_basic(intent, host, policing, chaining, names, datapath, rows, flows)
+    bridges = [_integration_bridge(intent, host, names, datapath, rows), *local]
     speakers = [speaker for speaker in bgp.speakers(intent) if speaker.host == host.name]
     bridges += [
         _uplink_bridge(
@@ -92,7 +103,7 @@ def compile_host(
 
 def _integration_bridge(intent: Intent, host: Hypervisor, names: Names, datapath: str, rows: Rows) -> Ref:
     ports = [
-        add_tap(rows, port, names)
+        _behind_chains(rows, port, names) if detours(intent, port) else add_tap(rows, port, names)
         for port in intent.ports_by_host[host.name]
         if intent.file.subnets[port.subnet].type in OVN_TYPES
     ]
@@ -108,15 +119,21 @@ def _integration_bridge(intent: Intent, host: Hypervisor, names: Names, datapath
     )
 
 
+def _behind_chains(rows: Rows, port: Port, names: Names) -> Ref:
+    """What stands in brAtlas for a NIC whose tap is in br.nf."""
+    ends = basic.down(port.tap), basic.up(port.tap)
+    return add_patch(rows, *ends, f"vm {port.vm}", external_ids=nic_ids(port, names))
+
+
 def _uplink_bridge(
     host: Hypervisor,
     bridge: UplinkBridge,
-    basic: Ref | None,
+    local: Ref | None,
     speakers: list[bgp.Speaker],
     datapath: str,
     rows: Rows,
 ) -> Ref:
-    """An uplink bridge; `basic` is its port towards VLAN basic NICs, `speakers` are on access ports."""
+    """An uplink bridge; `local` is its port towards VLAN basic NICs, `speakers` are on access ports."""
     why = f"host {host.name}"
     if bridge.bonded:
         ports = [_bond(host, bridge, rows)]
@@ -125,8 +142,8 @@ def _uplink_bridge(
             add_port(rows, uplink, why, limited=host.nics[uplink].rate is not None)
             for uplink in bridge.uplinks
         ]
-    if basic is not None:
-        ports.append(basic)
+    if local is not None:
+        ports.append(local)
     ports += [
         add_port(rows, speaker.device, f"vpc {speaker.way.vpc}", tag=speaker.vlan) for speaker in speakers
     ]

@@ -12,6 +12,7 @@ from netctl.compile.rows import Rows
 from netctl.compile.subnets import OVN_TYPES
 from netctl.model import basic
 from netctl.model.devices import INTEGRATION_BRIDGE
+from netctl.model.functions import detours
 from netctl.model.intent import Hypervisor, Intent
 from netctl.model.state import Ref
 
@@ -50,6 +51,7 @@ def _mirrored(intent: Intent, host: Hypervisor, source: str) -> tuple[Ref, Ref]:
     port = intent.ports_by_name[source]
     subnet = intent.file.subnets[port.subnet]
     if subnet.type in OVN_TYPES:
-        return Ref("Bridge", INTEGRATION_BRIDGE), Ref("Port", port.tap)
+        bridge_name = basic.NETWORK_FUNCTIONS if detours(intent, port) else INTEGRATION_BRIDGE
+        return Ref("Bridge", bridge_name), Ref("Port", port.tap)
     bridge = next(bridge for bridge in host.bridges if bridge.switch == subnet.switch)
     return Ref("Bridge", basic.local(bridge)), Ref("Port", port.tap)

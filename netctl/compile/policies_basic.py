@@ -26,12 +26,12 @@ FIRST_ZONE, ZONES = 60000, 5536
 ALL_OPEN = 0xFFFF
 """The mark of frames for all NICs that no policy secures."""
 
-_NEIGHBOURS = (130, 131, 132, 133, 134, 135, 136, 143)
+NEIGHBOURS = (130, 131, 132, 133, 134, 135, 136, 143)
 """ICMPv6 types of neighbour discovery (RFC 4861) and of who listens to which group (RFC 2710, 3810)."""
 
 
-def zones(ports: Iterable[Port]) -> dict[int, int]:
-    """The conntrack zone of each NIC of a host, by its number.
+def zones(ports: Iterable[Port], first: int = FIRST_ZONE) -> dict[int, int]:
+    """The conntrack zone of each NIC of a host, by its number; ZONES of them, from the first on.
 
     A NIC keeps its zone whoever comes and goes, as long as a lab has less NICs than there are zones.
     """
@@ -42,7 +42,7 @@ def zones(ports: Iterable[Port]) -> dict[int, int]:
         while zone in taken:
             zone = (zone + 1) % ZONES
         taken.add(zone)
-        found[port.number] = FIRST_ZONE + zone
+        found[port.number] = first + zone
     return found
 
 
@@ -83,7 +83,7 @@ def compile_policies(
         add("passage", 0, (f"in_port={up}",), _MARK, f"output:{down}")
     add("admission", 300, ("arp",), MICROSEG.goto("passage"))
     add("admission", 300, ("rarp",), MICROSEG.goto("passage"))
-    for kind in _NEIGHBOURS:
+    for kind in NEIGHBOURS:
         add("admission", 300, ("icmp6", f"icmp_type={kind}"), MICROSEG.goto("passage"))
     track = f"ct(table={MICROSEG['direction']},zone={_ZONE})"
     commit = f"ct(commit,zone={_ZONE})"

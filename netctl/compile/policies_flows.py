@@ -6,7 +6,7 @@ n + m + k flows, and rules of one band share them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -55,16 +55,31 @@ _STAGES = ("quarantine", "policies")
 _NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17, "icmp6": 58}
 _VALID = "ct_state=-inv+trk"
 
-_Key = tuple[str, int, tuple[str, ...]]
+_Key = tuple[int, int, tuple[str, ...]]
 """Table, priority and match."""
 
 
-def compile_rules(here: Policing, flows: FlowSet) -> None:
-    """The flows of the rules for a host's NICs."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where rules are looked at, and what then: a bridge, its tables by stage, and what a rule does there.
+
+    `priority` is that of a rule, given its shelf; the two above it are the rule's as well. `actions` are what
+    is done with its packets: how much more priority, what must fit besides, the actions.
+    """
+
+    bridge: str
+    tables: tuple[int, int]
+    priority: Callable[[Rule, int], int]
+    actions: Callable[[Rule], Iterator[tuple[int, tuple[str, ...], tuple[str, ...]]]]
+
+
+def compile_rules(here: Policing, flows: FlowSet, place: Place | None = None) -> None:
+    """The flows of the rules for a host's NICs: in br.microseg, which enforces them, or elsewhere."""
     counts: dict[Band, int] = {}
     for rule in here.rules:
         counts[rule.band] = counts.get(rule.band, 0) + 1
-    compiler = _Compiler(here.directory, {band: _shelves(count) for band, count in counts.items()}, flows)
+    shelves = {band: _shelves(count) for band, count in counts.items()}
+    compiler = _Compiler(here.directory, shelves, flows, place or _ENFORCED)
     for space, rules in here.lists.items():
         for rule in sorted(rules, key=lambda rule: (rule.band, rule.why, rule.group.key)):
             compiler.add(space, rule)
@@ -83,17 +98,18 @@ class _Compiler:
     there: Directory
     shelves: Mapping[Band, int]
     flows: FlowSet
+    place: Place
     parts: dict[_Key, list[tuple[int, str]]] = field(default_factory=dict)
     plain: dict[_Key, tuple[tuple[str, ...], str]] = field(default_factory=dict)
     numbers: dict[int, str] = field(default_factory=dict)
 
     def add(self, space: str, rule: Rule) -> None:
         """The flows of one rule. Of two rules that are the same for a NIC the first is there."""
-        table = _STAGES[rule.stage]
+        table = self.place.tables[rule.stage]
         words = f"{space} {rule.group.key} {rule.why} {rule.direction} {rule.band.name}"
         number = self._number(words)
         shelf = number % self.shelves[rule.band]
-        priority = BAND_WIDTH * (len(Band) - rule.band) + 4 * shelf
+        priority = self.place.priority(rule, shelf)
         nics: list[tuple[str, ...]] = [
             (f"reg1={self.there.ports[nic].number:#x}", DIRECTIONS[rule.direction])
             for nic in sorted(rule.group.nics)
@@ -107,13 +123,13 @@ class _Compiler:
             for match in matches:
                 part = f"{position}/{len(terms) + 1}"
                 self.parts.setdefault((table, priority, match), []).append((number, part))
-        for more, extra, action in _actions(rule):
+        for more, extra, action in self.place.actions(rule):
             self._flow(table, priority + more, (f"conj_id={number}", *extra), action, rule.why)
 
-    def _add_plain(self, table: str, priority: int, nics: Iterable[tuple[str, ...]], rule: Rule) -> None:
+    def _add_plain(self, table: int, priority: int, nics: Iterable[tuple[str, ...]], rule: Rule) -> None:
         """A rule for whatever its NICs send or get: one flow each."""
         families: Sequence[tuple[str, ...]] = [("ip",), ("ipv6",)] if rule.outcome != "drop" else [()]
-        for more, extra, action in _actions(rule):
+        for more, extra, action in self.place.actions(rule):
             for nic in nics:
                 for family in families:
                     key = (table, priority + more, (*family, *nic, *extra))
@@ -128,9 +144,9 @@ class _Compiler:
             self._flow(table, priority, match, action, why)
 
     def _flow(
-        self, table: str, priority: int, match: Iterable[str], actions: Iterable[str], why: str
+        self, table: int, priority: int, match: Iterable[str], actions: Iterable[str], why: str
     ) -> None:
-        self.flows.add(basic.MICROSEG, MICROSEG[table], priority, match, actions, why)
+        self.flows.add(self.place.bridge, table, priority, match, actions, why)
 
     def _number(self, words: str) -> int:
         """A number that stands for these words; the same in every lab that has no others like it."""
@@ -152,6 +168,13 @@ def _actions(rule: Rule) -> Iterator[tuple[int, tuple[str, ...], tuple[str, ...]
         yield 1, ("ct_state=+new+trk",), (*punt, *on)
         punt = ()
     yield 0, (), (*punt, *on)
+
+
+def _priority(rule: Rule, shelf: int) -> int:
+    return BAND_WIDTH * (len(Band) - rule.band) + 4 * shelf
+
+
+_ENFORCED = Place(basic.MICROSEG, (MICROSEG[_STAGES[0]], MICROSEG[_STAGES[1]]), _priority, _actions)
 
 
 def _families(peers: Peers) -> list[str]:

@@ -27,27 +27,18 @@ def is_(*values: object) -> Wanted:
     return lambda value: value in values
 
 
-_PROBE: tuple[tuple[str, Wanted, str], ...] = (
-    ("through", lambda value: value is not None, "checks of the functions crossed"),
-)
-
 NOT_YET: tuple[tuple[str, Wanted, str], ...] = (
     # bonds, VLAN basic, NIC types
     # VPCs and the way out
     ("clusters.*.latency_ms", written, "latency between clusters"),
     # service chains
-    ("network_functions.*", written, "network functions"),
-    ("service_chains.*", written, "service chains"),
-    ("subnets.*.chain", written, "service chains"),
-    ("vms.*.nics.*.chain", written, "service chains"),
+    ("network_functions.*.kind", is_("qemu"), "QEMU VMs"),
+    ("network_functions.*.program", is_("ids"), "the program ids"),
     # migration and real VMs
     ("vms.*.kind", is_("qemu"), "QEMU VMs"),
     ("vms.*.memory", written, "memory of VMs"),
     ("vms.*.anti_affinity", written, "anti-affinity"),
     # checks
-    *((f"checks.*.{key}", wanted, name) for key, wanted, name in _PROBE),
-    *((f"checks.*.steps.*.check.{key}", wanted, name) for key, wanted, name in _PROBE),
-    *((f"checks.*.steps.*.traffic.{key}", wanted, name) for key, wanted, name in _PROBE),
     ("checks.*.steps.*.migrate", written, "live migration"),
 )
 """Where, what of the value there, and what users call it."""

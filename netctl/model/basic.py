@@ -67,6 +67,11 @@ def ports_of(intent: Intent, host: Hypervisor, bridge: UplinkBridge) -> list[Por
     ]
 
 
+def is_basic(intent: Intent, port: Port) -> bool:
+    """Whether a NIC is on a VLAN basic subnet, so that OVN knows nothing of it."""
+    return intent.file.subnets[port.subnet].type == "vlan-basic"
+
+
 def learning_bridges(intent: Intent, host: Hypervisor) -> tuple[str, ...]:
     """The bridges of a host whose own flows learn MAC addresses."""
     found = bridges_of(intent, host)

@@ -54,3 +54,8 @@ def link(peer: str, index: int = 0) -> str:
 def machine_cable(machine: str) -> str:
     """The switch's side of the cable to a bare machine."""
     return _device(machine, MACHINE_NIC)
+
+
+def function_port(function: str, end: str) -> str:
+    """The host's side of a NIC of a network function."""
+    return _device(function, end)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from netctl.intent.findings import Findings
 from netctl.intent.rules import (
     bgp,
+    chained,
     chains,
     checks,
     fabric,
@@ -39,6 +40,7 @@ RULES: tuple[Rule, ...] = (
     *mirrors.RULES,
     *policies.RULES,
     *chains.RULES,
+    *chained.RULES,
     *checks.RULES,
 )
 

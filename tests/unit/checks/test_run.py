@@ -57,11 +57,9 @@ def test_not_selected(select: list[str]) -> None:
 @pytest.mark.parametrize(
     ("check", "words"),
     [
-        ({"from": "w1", "to": "w2", "through": []}, "through"),
         ({"from": "t1", "to": "w2", "vlan": 20, "size": 1401}, "tagged payload"),
         ({"from": "server", "to": "203.0.113.60", "on_uplink": "eth0"}, "has no uplinks"),
         ({"steps": [{"fail": "host hv1"}]}, "fail"),
-        ({"steps": [{"check": {"from": "w1", "to": "w2", "through": []}}]}, "through"),
     ],
 )
 def test_what_cannot_be_checked_is_refused_before_anything_is_sent(

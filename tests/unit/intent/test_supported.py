@@ -33,12 +33,12 @@ vpcs:
 vms:
   a:
     {kind: qemu, memory: 96, anti_affinity: [b],
-     nics: [{subnet: lan, mode: trunk, trunked: [3], rate: 1mbit, chain: c}]}
+     nics: [{subnet: lan, mode: trunk, trunked: [3], rate: 1mbit}]}
   b: {nics: [{subnet: lan, ip: dhcp}]}
   c: {nics: [{subnet: app}]}
 physical: {r: {switch: tor1, vlan: 2, ip: 10.2.0.1/24, kind: router}}
 policies: {p: {type: application, secured: {Tier: web}, inbound: []}}
-network_functions: {f: {mode: tap}}
+network_functions: {f: {mode: tap, kind: qemu, program: ids}}
 service_chains: {c: {functions: [f]}}
 checks:
   - {from: a, to: b, protocol: icmp6}
