@@ -32,7 +32,7 @@ from netctl.errors import ChangeError, ConflictError, NetctlError
 from netctl.model.change import FlowChange, Plan
 from netctl.model.collector import paused
 from netctl.model.devices import INTEGRATION_BRIDGE
-from netctl.model.flow import Flows
+from netctl.model.flow import Flows, by_key, switching
 from netctl.model.state import NORTHBOUND, Database, Endpoints, State
 
 WRITE_LIMIT = 30.0
@@ -73,8 +73,9 @@ class Databases:
     def read(self, tolerant: bool = False, *, flows: bool = True) -> State:
         """Our rows in the northbound database and on the nodes, and our flows there, as they are now.
 
-        A database without an address is empty. With `tolerant` one where nobody listens is no error but
-        `unread`. Without `flows` only rows are read.
+        A database without an address is empty; bridges that cannot be reached by OpenFlow are taken to be as
+        they were made. With `tolerant` one where nobody listens is no error but `unread`. Without `flows`
+        only rows are read.
         """
         wanted = [(NORTHBOUND, self.endpoints.northbound), *sorted(self.endpoints.nodes.items())]
         unread = frozenset(
@@ -90,7 +91,7 @@ class Databases:
 
     def _read_flows(self, nodes: Mapping[str, Database]) -> Mapping[str, Flows]:
         if self.endpoints.openflow is None:
-            return {}
+            return {node: by_key(map(switching, standalone(database))) for node, database in nodes.items()}
         bridges = {node: programmed(database) for node, database in nodes.items()}
         return openflow.read(
             self.endpoints.openflow, {node: found for node, found in bridges.items() if found}, self.owner
@@ -228,6 +229,15 @@ class Databases:
 def programmed(database: Database) -> list[str]:
     """The bridges of a node's database of which we know the flows: all but OVN's own."""
     return [name for table, name in database if table == "Bridge" and name != INTEGRATION_BRIDGE]
+
+
+def standalone(database: Database) -> list[str]:
+    """The bridges of a node's database that forward as learning switches from the start."""
+    return [
+        name
+        for (table, name), row in database.items()
+        if table == "Bridge" and row.columns.get("fail_mode") != "secure"
+    ]
 
 
 _COUNTERS = {"NB_Global": ("nb_cfg", "sb_cfg"), "Open_vSwitch": ("next_cfg", "cur_cfg")}

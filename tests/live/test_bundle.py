@@ -21,6 +21,7 @@ from netctl import intent as intents
 from netctl.cli import bundle, operations
 
 from .conftest import Lab, netctl
+from .wires import wait_until
 
 pytestmark = pytest.mark.live
 
@@ -37,7 +38,10 @@ def broken(lab: Lab, first_lab: dict[str, Any]) -> Iterator[Lab]:
 
 
 def stop(lab: Lab, node: str, daemon: str, number: int) -> None:
-    os.kill(int(Path(f"/run/netctl/{lab.name}/{node}/{daemon}.pid").read_text()), number)
+    pid = int(Path(f"/run/netctl/{lab.name}/{node}/{daemon}.pid").read_text())
+    os.kill(pid, number)
+    if number == signal.SIGKILL:
+        wait_until(lambda: not Path(f"/proc/{pid}").exists(), 10, "a killed daemon is gone")
 
 
 def failures(lab: Lab) -> list[Result]:
@@ -125,7 +129,7 @@ def test_whatever_is_missing_is_a_line(broken: Lab, tmp_path: Path) -> None:
         "hv2/ovs-vswitchd.log: No such file or directory",
         "plan.txt (databases): no answer within",
     ):
-        assert words in missing
+        assert words in missing, missing
     assert "+ hv1: daemon ovs-vswitchd is not running" in text(made, "plan.txt")
     assert "link " in text(made, "plan.txt")
     assert "desk" in points(made / "way.pcapng")

@@ -59,7 +59,7 @@ def test_who_reaches_whom(up: Lab, how: tuple[str, ...]) -> None:
     for each in seen.values():
         assert (each.rtt_ms is not None) == (each.delivered is True), each
     assert seen["web2/0", "web2/1"].seen == "both are NICs of web2"
-    assert seen["web1/0", BARE].seen == "db1/1 has no address that netctl knows"
+    assert seen["web1/0", BARE].seen == "db1/1 has no IPv4 address that netctl knows"
     assert "network is unreachable" in seen["web1/0", "app1/0"].seen
 
 
