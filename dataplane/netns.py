@@ -145,7 +145,7 @@ def remove(name: str) -> None:
 
 
 def owner_of(name: str) -> str | None:
-    """The mark of the namespace, None when it carries none."""
+    """The mark of the namespace, None when it carries none, or is gone meanwhile."""
     from pyroute2 import IPRoute  # a tenth of a second that who only enters namespaces need not spend
 
     def read() -> str | None:
@@ -153,7 +153,10 @@ def owner_of(name: str) -> str | None:
             alias = netlink.get_links(1)[0].get_attr("IFLA_IFALIAS")
             return str(alias).removeprefix(_MARK) if str(alias or "").startswith(_MARK) else None
 
-    return inside(name, read)
+    try:
+        return inside(name, read)
+    except ChangeError:
+        return None
 
 
 _MARK = "netctl:"
@@ -192,6 +195,9 @@ def _prepare(owner: str) -> None:
 
 def _setns(descriptor: int, what: str) -> None:
     if _libc.setns(descriptor, _CLONE_NEWNET):
+        if ctypes.get_errno() == errno.EINVAL:
+            # A plain file: its namespace was unmounted just now, or is not mounted yet (setns(2)).
+            raise ChangeError(f"the namespace {what} is gone")
         raise _refused(f"enter {what}")
 
 

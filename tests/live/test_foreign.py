@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from dataplane import netns
+from netctl.errors import ChangeError
 from tests.live.conftest import Lab, netctl
 from tests.live.test_lifecycle import address
 
@@ -134,3 +136,16 @@ def test_a_namespace_that_was_deleted_is_made_again(lab: Lab, first_lab: dict[st
     netctl("apply", lab.file)
     lab.run("web1", "ping", "-c1", "-W1", "-n", address(lab, "web2"))
     lab.run("app1", "ping", "-c1", "-W1", "-n", address(lab, "db1"))
+
+
+def test_a_name_whose_namespace_has_just_gone_is_nobodys(lab: Lab) -> None:
+    """As `down` of one lab may see another one's, between its unmount and its end."""
+    name = f"{lab.name}.passing"
+    netns.path(name).touch()
+    try:
+        assert netns.owner_of(name) is None
+        with pytest.raises(ChangeError, match="gone"):
+            netns.inside(name, lambda: None)
+    finally:
+        netns.path(name).unlink()
+    assert netns.owner_of(name) is None
