@@ -17,12 +17,10 @@ from __future__ import annotations
 import json
 import os
 import select
-import socket
 import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +42,7 @@ AGAIN = 1.0
 """Seconds after which a dead function's flow is put in again, if somebody has swept it away."""
 
 _MULTIPART_REQUEST, _MULTIPART_REPLY, _PORT_DESC = 18, 19, 13
-_ECHO_REQUEST, _ECHO_REPLY, _EXPERIMENTER, _BARRIER_REQUEST, _BARRIER_REPLY = 2, 3, 4, 20, 21
+_EXPERIMENTER, _BARRIER_REQUEST, _BARRIER_REPLY = 4, 20, 21
 _PORT = struct.Struct("!I4x6s2x16s32x")
 
 
@@ -156,26 +154,15 @@ class Health:
         os.replace(f"{self._found}.new", self._found)
 
 
-class Switch:
+class Switch(punt.Connection):
     """A connection to br.nf."""
 
     def __init__(self, remote: str, health: Health) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.connect(remote)
+        super().__init__(remote, CONTROLLER_ID)
         self._health = health
-        self._pending = b""
         self._ports: dict[str, int] = {}
         self._sent: dict[int, list[tuple[State, int]]] = {}
         self._number = 0
-        self._socket.sendall(punt.greeting(CONTROLLER_ID))
-
-    def fileno(self) -> int:
-        """The socket's."""
-        return self._socket.fileno()
-
-    def close(self) -> None:
-        """End the connection."""
-        self._socket.close()
 
     def round(self) -> None:
         """Ask for the ports, send a probe into each function, and a barrier behind them."""
@@ -190,32 +177,18 @@ class Switch:
             if self._ports:
                 probed.append((state, state.came))
         self._sent[self._number] = probed
-        self._socket.sendall(out + punt.message(_BARRIER_REQUEST, b"", self._number))
+        self.socket.sendall(out + punt.message(_BARRIER_REQUEST, b"", self._number))
 
     def read(self) -> None:
         """Take in what has come. OSError when the bridge is gone."""
-        data = self._socket.recv(1 << 16)
-        if not data:
-            raise ConnectionError("the bridge has closed the connection")
-        self._pending += data
-        for kind, number, body in self._messages():
-            if kind == _ECHO_REQUEST:
-                self._socket.sendall(punt.message(_ECHO_REPLY, body, number))
-            elif kind == _MULTIPART_REPLY and struct.unpack_from("!H", body) == (_PORT_DESC,):
+        for kind, number, body in self.messages():
+            if kind == _MULTIPART_REPLY and struct.unpack_from("!H", body) == (_PORT_DESC,):
                 more = ports(body)
                 self._ports = {**self._ports, **more} if struct.unpack_from("!H", body, 2)[0] & 1 else more
             elif kind == _BARRIER_REPLY:
                 self._taken(number)
             elif kind == _EXPERIMENTER:
                 self._came(punt.properties(body[8:]))
-
-    def _messages(self) -> Iterator[tuple[int, int, bytes]]:
-        while len(self._pending) >= 8:
-            _, kind, length, number = struct.unpack_from("!BBHI", self._pending)
-            if len(self._pending) < length:
-                return
-            body, self._pending = self._pending[8:length], self._pending[length:]
-            yield kind, number, body
 
     def _taken(self, number: int) -> None:
         """The switch has taken the probes of a round: those of the round before had a whole interval."""

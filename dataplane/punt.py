@@ -224,46 +224,55 @@ class Hits:
             os.replace(self._file, f"{self._file}.1")
 
 
-class Switch:
-    """A connection to the bridge. `ready`: the bridge knows what we want."""
+class Connection:
+    """An OpenFlow connection to a bridge, as the controller with this `id`; echo requests are answered."""
 
-    def __init__(self, remote: str, hits: Hits) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.connect(remote)
-        self._hits = hits
+    def __init__(self, remote: str, identifier: int) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.connect(remote)
         self._pending = b""
-        self.ready = False
-        self._socket.sendall(greeting())
+        self.socket.sendall(greeting(identifier))
 
     def fileno(self) -> int:
         """The socket's."""
-        return self._socket.fileno()
+        return self.socket.fileno()
 
     def close(self) -> None:
         """End the connection."""
-        self._socket.close()
+        self.socket.close()
 
-    def read(self) -> None:
-        """Take in what has come, and act on it. OSError when the bridge is gone."""
-        data = self._socket.recv(1 << 16)
+    def messages(self) -> Iterator[tuple[int, int, bytes]]:
+        """What has come, as type, transaction and body. OSError when the bridge is gone."""
+        data = self.socket.recv(1 << 16)
         if not data:
             raise ConnectionError("the bridge has closed the connection")
         self._pending += data
-        for kind, number, body in self._messages():
-            if kind == _ECHO_REQUEST:
-                self._socket.sendall(message(_ECHO_REPLY, body, number))
-            elif kind == _BARRIER_REPLY:
-                self.ready = True
-            elif kind == _EXPERIMENTER and struct.unpack_from("!II", body) == (_NICIRA, _PACKET_IN2):
-                self._packet(properties(body[8:]))
-
-    def _messages(self) -> Iterator[tuple[int, int, bytes]]:
         while len(self._pending) >= 8:
             _, kind, length, number = struct.unpack_from("!BBHI", self._pending)
             if len(self._pending) < length:
                 return
             body, self._pending = self._pending[8:length], self._pending[length:]
-            yield kind, number, body
+            if kind == _ECHO_REQUEST:
+                self.socket.sendall(message(_ECHO_REPLY, body, number))
+            else:
+                yield kind, number, body
+
+
+class Switch(Connection):
+    """A connection to br.microseg. `ready`: the bridge knows what we want."""
+
+    def __init__(self, remote: str, hits: Hits) -> None:
+        super().__init__(remote, CONTROLLER_ID)
+        self._hits = hits
+        self.ready = False
+
+    def read(self) -> None:
+        """Take in what has come, and act on it. OSError when the bridge is gone."""
+        for kind, _, body in self.messages():
+            if kind == _BARRIER_REPLY:
+                self.ready = True
+            elif kind == _EXPERIMENTER and struct.unpack_from("!II", body) == (_NICIRA, _PACKET_IN2):
+                self._packet(properties(body[8:]))
 
     def _packet(self, found: dict[int, bytes]) -> None:
         told, frame = found.get(_USERDATA, b""), found.get(_PACKET, b"")
@@ -274,7 +283,7 @@ class Switch:
         port = in_port(found.get(METADATA, b""))
         answer = refusal(frame) if told[0] & REJECT and port is not None else None
         if answer is not None and port is not None:
-            self._socket.sendall(packet_out(port, answer))
+            self.socket.sendall(packet_out(port, answer))
 
 
 # --- the daemon --------------------------------------------------------------------------------------------
